@@ -1,0 +1,237 @@
+/* One run: the context, the data, the results so far, and what of it is kept on disk. */
+#include "reproduce.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The first columns of results.csv, in the order in which other programs read them. */
+static const char *const columns[] = {"dataset",
+                                      "model",
+                                      "base",
+                                      "compression",
+                                      "level",
+                                      "order",
+                                      "execution",
+                                      "finetune",
+                                      "seed",
+                                      "clean_accuracy",
+                                      "pgd20_accuracy",
+                                      "test_images",
+                                      "parameters",
+                                      "macs",
+                                      "bytes",
+                                      "latency_ms_batch1",
+                                      "latency_ms_batch64",
+                                      "finetune_seconds",
+                                      "clean_low",
+                                      "clean_high",
+                                      "pgd20_low",
+                                      "pgd20_high",
+                                      "base_seconds",
+                                      "model_file",
+                                      "model_digest",
+                                      "note"};
+
+static int32_t open_context(job *j) {
+    int32_t status = 0;
+    advrob_options *o = NULL;
+    TRY(advrob_options_create(&o));
+    TRY(advrob_options_set_i64(o, "threads", j->settings->threads));
+    TRY(advrob_options_set_i64(o, "seed", j->settings->seed));
+    TRY(advrob_context_create(o, &j->ctx));
+    TRY(advrob_context_set_progress(j->ctx, progress_hook, &j->progress));
+out:
+    advrob_options_destroy(o);
+    return status;
+}
+
+/* The first `count` images of a split. Fewer than asked for is an error: sizes are constants. */
+static int32_t open_split(job *j, const char *split, int64_t count, advrob_dataset **out) {
+    const settings *s = j->settings;
+    int32_t status = 0;
+    advrob_options *o = NULL;
+    TRY(advrob_options_create(&o));
+    TRY(advrob_options_set_str(o, "split", split));
+    TRY(advrob_options_set_i64(o, "limit", count));
+    TRY(advrob_dataset_open(j->ctx, s->dataset, s->data, o, out));
+    if (advrob_dataset_count(*out) < count) {
+        status = complain(FAILED, "%s has %lld %s images, preset %s wants %lld", s->data,
+                          (long long)advrob_dataset_count(*out), split, s->preset->name,
+                          (long long)count);
+    }
+out:
+    advrob_options_destroy(o);
+    return status;
+}
+
+static int32_t open_data(job *j) {
+    const preset *p = j->settings->preset;
+    int64_t most = p->finetune_images;
+    int32_t status = 0;
+    for (int32_t i = 0; i < 2; i++) {
+        if (p->base_images[i] > most) most = p->base_images[i];
+    }
+    if (p->calibration_images > most) most = p->calibration_images;
+    TRY(open_split(j, "train", most, &j->train));
+    TRY(open_split(j, "test", p->test_images, &j->test));
+    TRY(advrob_dataset_slice(j->train, 0, p->finetune_images, &j->finetune_images));
+    TRY(advrob_dataset_slice(j->train, 0, p->calibration_images, &j->calibration));
+out:
+    return status;
+}
+
+/* Settings, versions and digests for results.json. */
+static int32_t put_settings(job *j) {
+    char digest[32] = DIGEST_PREFIX, *hex = digest + strlen(digest),
+         *text = settings_text(j->settings), *rest = NULL;
+    int32_t status = 0;
+    if (text == NULL) return complain(FAILED, "out of memory");
+    for (char *line = strtok_r(text, "\n", &rest); line != NULL;
+         line = strtok_r(NULL, "\n", &rest)) {
+        char *value = strstr(line, " = ");
+        if (value == NULL) continue;
+        *value = '\0';
+        TRY(advrob_report_set_str(j->results, line, value + 3));
+    }
+    TRY(advrob_report_set_str(j->results, "data", j->settings->data));
+    TRY(advrob_report_set_str(j->results, "cpu", advrob_context_cpu(j->ctx)));
+    TRY(advrob_report_set_f64(j->results, "threads", advrob_context_threads(j->ctx)));
+    TRY(advrob_report_set_f64(j->results, "repeats", (double)j->settings->repeats));
+    TRY(advrob_dataset_digest(j->train, hex, 17));
+    TRY(advrob_report_set_str(j->results, "train_digest", digest));
+    TRY(advrob_dataset_digest(j->test, hex, 17));
+    TRY(advrob_report_set_str(j->results, "test_digest", digest));
+out:
+    free(text);
+    return status;
+}
+
+static int32_t open_report(job *j, const char *name, advrob_report **out) {
+    char path[4096];
+    int32_t status = 0;
+    out_path(j->settings, name, path, sizeof path);
+    if (file_exists(path)) TRY(advrob_report_read_csv(*out, path));
+out:
+    return status;
+}
+
+int32_t job_open(job *j, const settings *s) {
+    int32_t status = 0;
+    *j = (job){.settings = s};
+    progress_init(&j->progress);
+    TRY(list_points(s, &j->plan));
+    TRY(open_context(j));
+    TRY(open_data(j));
+    TRY(prepare_folder(s));
+    TRY(advrob_report_create(j->ctx, &j->results));
+    TRY(advrob_report_create(j->ctx, &j->steps));
+    for (size_t i = 0; i < sizeof columns / sizeof columns[0]; i++) {
+        TRY(advrob_report_add_column(j->results, columns[i]));
+    }
+    TRY(put_settings(j));
+    TRY(open_report(j, "results.csv", &j->results));
+    TRY(open_report(j, "steps.csv", &j->steps));
+out:
+    return status;
+}
+
+void job_close(job *j) {
+    advrob_model_destroy(j->base);
+    advrob_report_destroy(j->steps);
+    advrob_report_destroy(j->results);
+    advrob_dataset_destroy(j->calibration);
+    advrob_dataset_destroy(j->finetune_images);
+    advrob_dataset_destroy(j->test);
+    advrob_dataset_destroy(j->train);
+    advrob_context_destroy(j->ctx);
+    free_points(&j->plan);
+}
+
+double number_cell(const advrob_report *r, int32_t row, const char *column, double otherwise) {
+    double value = 0;
+    return advrob_report_get_f64(r, row, column, &value) == ADVROB_OK ? value : otherwise;
+}
+
+const char *text_cell(const advrob_report *r, int32_t row, const char *column) {
+    const char *text = "";
+    return advrob_report_get_str(r, row, column, &text) == ADVROB_OK ? text : "";
+}
+
+/* A sparsity is a number in the file. */
+static bool same_level(const advrob_report *results, int32_t row, const point *p) {
+    if (strcmp(p->compression, "prune") == 0) {
+        return number_cell(results, row, "level", -1) == atof(p->level);
+    }
+    return strcmp(text_cell(results, row, "level"), p->level) == 0;
+}
+
+int32_t find_row(const advrob_report *results, const point *p) {
+    for (int32_t row = 0; row < advrob_report_rows(results); row++) {
+        if (strcmp(text_cell(results, row, "base"), base_names[p->base]) == 0 &&
+            strcmp(text_cell(results, row, "compression"), p->compression) == 0 &&
+            same_level(results, row, p) &&
+            strcmp(text_cell(results, row, "order"), p->order) == 0 &&
+            strcmp(text_cell(results, row, "finetune"), p->finetune) == 0 &&
+            number_cell(results, row, "seed", -1) == (double)p->seed) {
+            return row;
+        }
+    }
+    return -1;
+}
+
+bool step_done(const job *j, const char *name, double *seconds) {
+    char path[4096];
+    model_path(j->settings, name, path, sizeof path);
+    for (int32_t row = advrob_report_rows(j->steps) - 1; row >= 0; row--) {
+        if (strcmp(text_cell(j->steps, row, "step"), name) != 0) continue;
+        *seconds = number_cell(j->steps, row, "seconds", 0);
+        return file_exists(path);
+    }
+    return false;
+}
+
+/* Ctrl-C shall not cost what is finished: a write that it hit is made again. The run stops at the
+ * next call, since the signal's handler left its mark (main.c). */
+static int32_t write_report(job *j, const advrob_report *report, const char *name) {
+    char path[4096];
+    out_path(j->settings, name, path, sizeof path);
+    int32_t status = advrob_report_write(report, path);
+    if (status != ADVROB_E_CANCELLED) return status;
+    advrob_context_rearm(j->ctx);
+    return advrob_report_write(report, path);
+}
+
+int32_t write_results(job *j) {
+    int32_t status = 0;
+    TRY(write_report(j, j->results, "results.csv"));
+    TRY(write_report(j, j->results, "results.json"));
+out:
+    return status;
+}
+
+int32_t save_model(job *j, const char *name, const advrob_model *model) {
+    char path[4096];
+    model_path(j->settings, name, path, sizeof path);
+    int32_t status = advrob_model_save(model, path);
+    if (status != ADVROB_E_CANCELLED) return status;
+    advrob_context_rearm(j->ctx);
+    return advrob_model_save(model, path);
+}
+
+int32_t load_model(job *j, const char *name, advrob_model **out) {
+    char path[4096];
+    model_path(j->settings, name, path, sizeof path);
+    return advrob_model_load(j->ctx, path, NULL, out);
+}
+
+int32_t step_keep(job *j, const char *name, advrob_model *model, double seconds) {
+    int32_t status = 0;
+    TRY(save_model(j, name, model));
+    TRY(advrob_report_add_row(j->steps));
+    TRY(advrob_report_put_str(j->steps, "step", name));
+    TRY(advrob_report_put_f64(j->steps, "seconds", seconds));
+    TRY(write_report(j, j->steps, "steps.csv"));
+out:
+    return status;
+}

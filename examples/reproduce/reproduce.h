@@ -1,0 +1,160 @@
+/* What the files of this program share. settings: what is asked for and the presets; points: the
+ * list of nets to score; folder: the files under --out; job: one context with data, results and
+ * progress; run: computes one point; table: what a person reads at the end.
+ *
+ * Functions that can fail return 0, a negative status of the library (its message is still to be
+ * printed) or one of the positive codes below (the message is already on stderr). */
+#ifndef REPRODUCE_H
+#define REPRODUCE_H
+
+#include <stdbool.h>
+
+#include <advrob/advrob.h>
+
+enum { FAILED = 1, USAGE = 2 };
+
+#define TRY(call) \
+    do { \
+        status = (call); \
+        if (status != 0) goto out; \
+    } while (0)
+
+/* So that no digest is taken for a number by a reader of the CSV file. */
+#define DIGEST_PREFIX "fnv1a:"
+
+/* Prints one line "reproduce: ..." and returns `code`. */
+int32_t complain(int32_t code, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Of `n` names the one nearest to `word`. */
+const char *nearest(const char *word, const char *const *names, int32_t n);
+
+/* The training settings and sizes of one preset. Texts are options of the library's components,
+ * "name=value name=value". */
+typedef struct preset {
+    const char *name, *help;
+    const char *model;      /* options of the net */
+    const char *base[2];    /* options of the training of the standard, the adversarial base */
+    int64_t base_images[2]; /* how many training images each sees, from the first on */
+    const char *finetune;   /* options of both fine-tunings */
+    const char *attack;     /* attack inside adversarial training and fine-tuning */
+    int64_t finetune_images;
+    int64_t calibration_images; /* training images too */
+    const char *quantize;
+    const char *sparsities, *bits; /* levels, separated by spaces */
+    int64_t test_images;
+    int64_t repeats;
+    int32_t latency_repeats;
+} preset;
+
+typedef struct settings {
+    char *dataset, *data, *out, *only; /* `only` may be NULL */
+    const preset *preset;
+    bool clip;    /* protocol "pixel"; without: "paper" */
+    bool base[2]; /* standard, adversarial */
+    bool fresh, list, help;
+    int64_t threads, seed, repeats;
+} settings;
+
+extern const char *const base_names[2];
+extern const char *const score_attack; /* options of PGD-20 */
+const char *protocol_name(const settings *s);
+/* The ball of both protocols, as options under `prefix` ("" or "attack."). */
+int32_t set_ball(const settings *s, advrob_options *o, const char *prefix);
+int32_t parse_arguments(settings *s, int argc, char **argv);
+void free_settings(settings *s);
+void print_help(void);
+/* All that a number in the results depends on, a line each: "name = value\n". malloc'd. */
+char *settings_text(const settings *s);
+/* Puts "name=value name=value" into `o`; `prefix` is set before each name. */
+int32_t set_options(advrob_options *o, const char *prefix, const char *text);
+/* The value of `name` in such a text. */
+double option_number(const char *text, const char *name, double otherwise);
+
+/* One net to score. */
+typedef struct point {
+    int32_t base;            /* index of base_names */
+    const char *compression; /* "none", "prune", "quant" */
+    char level[16];          /* "none", "0.5", "int8" */
+    const char *order;       /* "none", "prune_then_finetune", ... */
+    const char *finetune;    /* "none", "standard", "adversarial" */
+    int64_t seed;
+} point;
+
+typedef struct point_list {
+    point *points;
+    int32_t count;
+} point_list;
+
+int32_t list_points(const settings *s, point_list *out);
+void free_points(point_list *list);
+bool is_quantized_last(const point *p); /* fine-tuned as a float net, quantized then */
+/* "standard base, prune 0.5, adversarial fine-tuning"; seed only where there are several. */
+void describe_point(const point *p, bool seed, char *text, size_t size);
+/* Name of the point's model: "standard-prune-0.5-adversarial-seed1". */
+void name_point(const point *p, char *text, size_t size);
+void name_base(int32_t base, int64_t seed, char *text, size_t size);
+void name_finetuned(const point *p, char *text, size_t size);
+
+typedef struct progress {
+    bool terminal;
+    int32_t number, total; /* of the point */
+    char phase[160];
+    double phase_start, phase_work, phase_done;
+    double work_left, work_done, seconds; /* of the whole run; work_left without this phase's */
+    double last_shown;
+} progress;
+
+void progress_init(progress *p);
+void progress_begin(progress *p, int32_t number, int32_t total, const char *phase, double work);
+void progress_end(progress *p);
+int32_t progress_hook(void *user, const char *what, int64_t done, int64_t total, double value);
+/* Prints a line that stays. */
+void progress_say(progress *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* "1:05"; what the rest of the run is thought to take. */
+void progress_left(const progress *p, char *text, size_t size);
+double now(void);
+
+typedef struct job {
+    const settings *settings;
+    point_list plan;
+    advrob_context *ctx;
+    advrob_dataset *train, *test, *calibration, *finetune_images;
+    advrob_report *results, *steps; /* DIR/results.csv; DIR/steps.csv: steps that points share */
+    progress progress;
+    advrob_model *base; /* the base last used */
+    char base_name[96];
+    int32_t number; /* of the point at work */
+} job;
+
+int32_t job_open(job *j, const settings *s);
+void job_close(job *j);
+/* The row of a finished point, or -1. */
+int32_t find_row(const advrob_report *results, const point *p);
+/* Whether the shared step `name` is finished; its seconds. */
+bool step_done(const job *j, const char *name, double *seconds);
+int32_t step_keep(job *j, const char *name, advrob_model *model, double seconds);
+int32_t save_model(job *j, const char *name, const advrob_model *model);
+int32_t load_model(job *j, const char *name, advrob_model **out);
+int32_t write_results(job *j);
+
+/* Work of a point, in forward passes of the whole net: for the time left. */
+double point_work(const job *j, int32_t index);
+double train_work(const job *j, const char *options, bool adversarial, int64_t images);
+double score_work(const job *j);
+double point_scale(const point *p);
+
+int32_t run_point(job *j, int32_t index);
+
+/* Cells of a report; what is not there is `otherwise`, "". */
+double number_cell(const advrob_report *r, int32_t row, const char *column, double otherwise);
+const char *text_cell(const advrob_report *r, int32_t row, const char *column);
+void print_table(const job *j);
+void print_findings(const job *j);
+
+/* Files under --out. */
+void out_path(const settings *s, const char *name, char *path, size_t size);
+void model_path(const settings *s, const char *name, char *path, size_t size);
+bool file_exists(const char *path);
+/* Makes the folder, clears it with --fresh, compares or writes settings.txt. */
+int32_t prepare_folder(const settings *s);
+
+#endif

@@ -1,0 +1,55 @@
+/* How much work a point is thought to be, in forward passes of the whole net; only for the time
+ * that is shown as left. */
+#include "reproduce.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+double train_work(const job *j, const char *options, bool adversarial, int64_t images) {
+    double passes = 3; /* forward, and backward to inputs and weights */
+    if (adversarial) passes += 2 * option_number(j->settings->preset->attack, "steps", 20);
+    return passes * option_number(options, "epochs", 1) * (double)images;
+}
+
+double score_work(const job *j) {
+    return (1 + 0.8 * 2 * option_number(score_attack, "steps", 20)) *
+           (double)j->settings->preset->test_images;
+}
+
+double point_scale(const point *p) {
+    if (strcmp(p->compression, "quant") == 0) return 1.3;
+    if (strcmp(p->compression, "prune") != 0) return 1;
+    double kept = 1 - atof(p->level);
+    return 0.1 + 0.9 * kept * kept;
+}
+
+/* Whether the float net of points[index] was already asked for by an earlier unfinished point. */
+static bool shared_before(const job *j, int32_t index) {
+    const point *p = &j->plan.points[index];
+    for (int32_t i = 0; i < index; i++) {
+        const point *q = &j->plan.points[i];
+        if (is_quantized_last(q) && q->base == p->base && q->seed == p->seed &&
+            strcmp(q->finetune, p->finetune) == 0 && find_row(j->results, q) < 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+double point_work(const job *j, int32_t index) {
+    const point *p = &j->plan.points[index];
+    const preset *set = j->settings->preset;
+    double work = score_work(j) * point_scale(p), seconds = 0;
+    char name[128];
+    if (strcmp(p->compression, "none") == 0) {
+        name_base(p->base, p->seed, name, sizeof name);
+        if (step_done(j, name, &seconds)) return work;
+        return work + train_work(j, set->base[p->base], p->base == 1, set->base_images[p->base]);
+    }
+    if (strcmp(p->finetune, "none") == 0) return work;
+    double tuning =
+        train_work(j, set->finetune, strcmp(p->finetune, "adversarial") == 0, set->finetune_images);
+    if (!is_quantized_last(p)) return work + tuning * point_scale(p);
+    name_finetuned(p, name, sizeof name);
+    return step_done(j, name, &seconds) || shared_before(j, index) ? work : work + tuning;
+}

@@ -1,0 +1,86 @@
+/* Models: a graph of operators with its parameters. Normalisation and the valid input box belong to
+ * the model: inputs are pixels.
+ *
+ *     advrob_model_build(ctx, "eight_layer_conv", NULL, &m);
+ *     advrob_model_forward(m, n, x, logits);
+ *     advrob_model_save(m, "net.safetensors");
+ *
+ * A model is not thread-safe while it is changed; while a target on it lives it is frozen (changing
+ * it gives E_BUSY) and may be shared by threads. */
+#ifndef ADVROB_MODEL_H
+#define ADVROB_MODEL_H
+
+#include <advrob/dataset.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct advrob_model advrob_model;
+
+/* Builds a net of the zoo (advrob_component_name_at("model", i) lists them). Common options: "mean",
+ * "std" (one value, or one per channel), "classes", "seed", "init" ("he", "pytorch"), "weights"
+ * (path of a safetensors file with PyTorch's names). Errors: E_UNKNOWN, E_RANGE, E_NOMEM; with
+ * "weights" also those of advrob_model_load_weights. */
+ADVROB_API int32_t advrob_model_build(advrob_context *ctx, const char *name,
+                                      const advrob_options *options, advrob_model **out);
+
+/* Loads a model file written by advrob_model_save: graph, parameters, normalisation and
+ * quantization records. Any bytes are safe to load. Errors: E_IO, E_FORMAT, E_LIMIT, E_NONFINITE
+ * (names the tensor), E_NOMEM. */
+ADVROB_API int32_t advrob_model_load(advrob_context *ctx, const char *path,
+                                     const advrob_options *options, advrob_model **out);
+
+/* Writes the model as one safetensors file, whole or not at all. Errors: E_IO. */
+ADVROB_API int32_t advrob_model_save(const advrob_model *model, const char *path);
+
+/* Reads parameters by name (PyTorch's names) from a safetensors file; every parameter must be
+ * there with its shape. Errors: E_IO, E_FORMAT, E_SHAPE, E_NONFINITE, E_BUSY. */
+ADVROB_API int32_t advrob_model_load_weights(advrob_model *model, const char *path);
+
+/* A deep copy. */
+ADVROB_API int32_t advrob_model_clone(const advrob_model *model, advrob_model **out);
+ADVROB_API void advrob_model_destroy(advrob_model *model);
+
+/* shape: [3] = channels, height, width of the input. */
+ADVROB_API int32_t advrob_model_input_shape(const advrob_model *model, int32_t *shape);
+ADVROB_API int32_t advrob_model_classes(const advrob_model *model);
+
+/* Size: parameters, multiply-adds of one image (padding counted as multiplied), bytes of the
+ * parameters. */
+ADVROB_API int64_t advrob_model_parameter_total(const advrob_model *model);
+ADVROB_API int64_t advrob_model_macs(const advrob_model *model);
+ADVROB_API int64_t advrob_model_bytes(const advrob_model *model);
+
+/* Parameters by name. get returns a copy, owned by the caller; set wants float32 and the same
+ * shape. Errors: E_UNKNOWN, E_SHAPE, E_NONFINITE, E_BUSY. */
+ADVROB_API int32_t advrob_model_parameter_count(const advrob_model *model);
+ADVROB_API const char *advrob_model_parameter_name_at(const advrob_model *model, int32_t index);
+ADVROB_API int32_t advrob_model_get_parameter(const advrob_model *model, const char *name,
+                                              advrob_tensor **out);
+ADVROB_API int32_t advrob_model_set_parameter(advrob_model *model, const char *name,
+                                              const advrob_tensor *value);
+
+/* Nodes in order of execution; node 0 is the input. The name is valid as long as the model. */
+ADVROB_API int32_t advrob_model_node_count(const advrob_model *model);
+ADVROB_API const char *advrob_model_node_name_at(const advrob_model *model, int32_t index);
+
+/* logits [n, classes] for pixels x [n, c, h, w]. Errors: E_INVALID, E_NONFINITE (x), E_NOMEM. */
+ADVROB_API int32_t advrob_model_forward(const advrob_model *model, int64_t n, const float *x,
+                                        float *logits);
+
+/* The output of the node `name` for x: a new tensor [n, c, h, w]. */
+ADVROB_API int32_t advrob_model_node_output(const advrob_model *model, const char *name, int64_t n,
+                                            const float *x, advrob_tensor **out);
+
+/* A table of the nodes as text, for people. Valid until the next call on this model. */
+ADVROB_API int32_t advrob_model_summary(advrob_model *model, const char **text);
+
+/* A digest of graph, parameters and quantization records, as advrob_dataset_digest. */
+ADVROB_API int32_t advrob_model_digest(const advrob_model *model, char *buffer, size_t size);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

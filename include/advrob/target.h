@@ -1,0 +1,54 @@
+/* Targets: what is attacked or evaluated: a model of this library, or any other program behind two
+ * callbacks. */
+#ifndef ADVROB_TARGET_H
+#define ADVROB_TARGET_H
+
+#include <advrob/model.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct advrob_target advrob_target;
+
+/* x [n, c, h, w] -> logits [n, classes]. Return 0, or any other number to stop the call with
+ * E_CALLBACK. Called only on the thread that made the library call. */
+typedef int32_t (*advrob_forward_fn)(void *user, int64_t n, const float *x, float *logits);
+
+/* For the same x: dlogits [n, classes] -> dx [n, c, h, w], the vector-Jacobian product. */
+typedef int32_t (*advrob_backward_fn)(void *user, int64_t n, const float *x,
+                                      const float *dlogits, float *dx);
+
+/* A target on a model, which is frozen while the target lives (a quantized one gives
+ * straight-through gradients). Errors: E_NOMEM. */
+ADVROB_API int32_t advrob_target_from_model(advrob_model *model, advrob_target **out);
+
+/* A target on the caller's functions. `backward` may be NULL: gradient attacks then answer
+ * E_UNSUPPORTED. Pixels are clipped to [low, high]. */
+ADVROB_API int32_t advrob_target_from_callbacks(advrob_context *ctx, int32_t channels,
+                                                int32_t height, int32_t width, int32_t classes,
+                                                double low, double high,
+                                                advrob_forward_fn forward,
+                                                advrob_backward_fn backward, void *user,
+                                                advrob_target **out);
+
+ADVROB_API void advrob_target_destroy(advrob_target *target);
+
+/* shape: [3]. */
+ADVROB_API int32_t advrob_target_shape(const advrob_target *target, int32_t *shape);
+ADVROB_API int32_t advrob_target_classes(const advrob_target *target);
+
+ADVROB_API int32_t advrob_target_forward(advrob_target *target, int64_t n, const float *x,
+                                         float *logits);
+
+/* Per-sample loss ("ce", "margin") [n] and its gradient with respect to the pixels
+ * [n, c, h, w]; each may be NULL. Errors: E_UNKNOWN (loss), E_RANGE (label), E_UNSUPPORTED. */
+ADVROB_API int32_t advrob_target_loss_gradient(advrob_target *target, const char *loss, int64_t n,
+                                               const float *x, const int32_t *y, double *losses,
+                                               float *dx);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

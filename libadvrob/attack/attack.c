@@ -1,0 +1,221 @@
+/* Attacks: registry, creation, and the way from a batch to tiles. */
+#include "attack.h"
+
+#include <math.h>
+#include <string.h>
+
+#define AR_ATTACK(name) &ar_attack_##name,
+static const ar_attack *const attacks[] = {
+#include "attacks.inc"
+};
+#undef AR_ATTACK
+
+/* Images of one piece of work. More than one tile of the target, so that a piece whose samples fall one
+ * by one still fills tiles; the same for every number of threads. */
+#define PIECE 64
+
+int32_t ar_attack_count(void) {
+    return (int32_t)(sizeof attacks / sizeof attacks[0]);
+}
+
+const ar_attack *ar_attack_at(int32_t index) {
+    return index >= 0 && index < ar_attack_count() ? attacks[index] : NULL;
+}
+
+int32_t ar_attack_find(const char *name, const ar_attack **out) {
+    const char *names[sizeof attacks / sizeof attacks[0]];
+    for (int32_t i = 0; i < ar_attack_count(); i++) {
+        names[i] = attacks[i]->name;
+        if (strcmp(names[i], name) == 0) {
+            *out = attacks[i];
+            return ADVROB_OK;
+        }
+    }
+    const char *near = ar_nearest(name, names, ar_attack_count());
+    return ar_error(ADVROB_E_UNKNOWN, "no attack \"%s\"; did you mean \"%s\"?", name,
+                    near != NULL ? near : names[0]);
+}
+
+int32_t ar_attack_create(advrob_context *ctx, const char *name, const advrob_options *options,
+                         advrob_attack **out) {
+    int32_t status = ADVROB_OK;
+    advrob_attack *attack = NULL;
+    const ar_attack *kind = NULL;
+    void *block = NULL;
+    char who[80];
+    AR_TRY(ar_attack_find(name, &kind));
+    ar_format(who, sizeof who, "attack %s", kind->name);
+    ar_option_scope scope = {"", kind->options};
+    AR_TRY(ar_options_check(options, who, &scope, 1));
+    AR_TRY(ar_calloc(&ctx->memory, 1, sizeof *attack, "attack", &block));
+    attack = block;
+    attack->ctx = ctx;
+    attack->references = 1;
+    attack->kind = kind;
+    ar_context_retain(ctx);
+    ar_arena_init(&attack->arena, &ctx->memory);
+    AR_TRY(ar_arena_alloc(&attack->arena, 1, kind->options->size, "attack", &attack->options));
+    AR_TRY(ar_options_read(options, who, "", kind->options, &attack->arena, attack->options));
+    attack->loss = ar_loss_find(kind->loss(attack->options));
+    attack->seed = kind->seed != NULL ? kind->seed(attack->options) : 0;
+    if (attack->seed < 0) attack->seed = ctx->seed;
+    *out = attack;
+    attack = NULL;
+out:
+    ar_attack_release(attack);
+    return status;
+}
+
+void ar_attack_release(advrob_attack *attack) {
+    if (attack == NULL || --attack->references > 0) return;
+    advrob_context *ctx = attack->ctx;
+    ar_arena_free(&attack->arena);
+    ar_free(&ctx->memory, attack);
+    ar_context_release(ctx);
+}
+
+typedef struct attack_job {
+    const char *what; /* for progress */
+    const advrob_attack *attack;
+    advrob_target *target;
+    int64_t n;
+    int32_t piece;
+    const float *x;
+    const int32_t *y;
+    const int64_t *ids;
+    float *adversarial; /* NULL: rooms have their own */
+    int32_t *predictions;
+    double *losses;
+    ar_attack_room *rooms; /* [workers] */
+    float **answers;       /* [workers] */
+    int64_t **numbers;
+} attack_job;
+
+/* Predictions and losses from exactly what is returned. */
+static int32_t recompute(attack_job *job, ar_attack_tile *tile, int64_t first) {
+    int32_t status = ADVROB_OK;
+    advrob_target *target = job->target;
+    int64_t size = ar_shape_count(target->shape), classes = target->classes;
+    int32_t block = ar_target_tile(target, tile->n);
+    ar_attack_room *room = tile->room;
+    if (job->predictions == NULL && job->losses == NULL) return ADVROB_OK;
+    for (int32_t i = 0; i < tile->n; i += block) {
+        int32_t n = tile->n - i < block ? tile->n - i : block;
+        AR_TRY(target->forward(target, room->session, n, tile->adversarial + i * size,
+                               room->logits));
+        for (int32_t k = 0; k < n; k++) {
+            const float *z = room->logits + k * classes;
+            if (job->predictions != NULL)
+                job->predictions[first + i + k] = ar_argmax(target->classes, z);
+            if (job->losses != NULL)
+                job->losses[first + i + k] =
+                    job->attack->loss->sample(target->classes, z, tile->y[i + k], NULL);
+        }
+    }
+out:
+    return status;
+}
+
+static int32_t run_piece(void *arg, int64_t piece, int32_t worker) {
+    int32_t status = ADVROB_OK;
+    attack_job *job = arg;
+    int64_t first = piece * job->piece, n = job->n - first;
+    int64_t size = ar_shape_count(job->target->shape);
+    ar_attack_room *room = &job->rooms[worker];
+    if (n > job->piece) n = job->piece;
+    if (!room->open) {
+        AR_TRY(job->target->open(job->target, &room->session));
+        room->open = true;
+    }
+    ar_attack_tile tile = {
+        .attack = job->attack,
+        .target = job->target,
+        .room = room,
+        .n = (int32_t)n,
+        .x = job->x + first * size,
+        .y = job->y + first,
+        .ids = job->numbers[worker],
+        .adversarial =
+            job->adversarial != NULL ? job->adversarial + first * size : job->answers[worker],
+    };
+    const ar_attack *kind = job->attack->kind;
+    int64_t start = kind->first_sample != NULL ? kind->first_sample(job->attack->options) : 0;
+    for (int64_t i = 0; i < n; i++)
+        job->numbers[worker][i] = job->ids != NULL ? job->ids[first + i] : start + first + i;
+    AR_TRY(kind->tile(&tile));
+    AR_TRY(recompute(job, &tile, first));
+out:
+    return status;
+}
+
+static int32_t allocate(ar_arena *arena, size_t count, size_t size, void *out) {
+    return ar_arena_alloc(arena, count, size, "attack room", (void **)out);
+}
+
+static int32_t make_rooms(attack_job *job, ar_arena *arena, size_t workers) {
+    int32_t status = ADVROB_OK;
+    size_t n = (size_t)job->piece, size = (size_t)ar_shape_count(job->target->shape);
+    size_t classes = (size_t)job->target->classes;
+    AR_TRY(allocate(arena, workers, sizeof(ar_attack_room), &job->rooms));
+    AR_TRY(allocate(arena, workers, sizeof(float *), &job->answers));
+    AR_TRY(allocate(arena, workers, sizeof(int64_t *), &job->numbers));
+    for (size_t i = 0; i < workers; i++) {
+        ar_attack_room *room = &job->rooms[i];
+        AR_TRY(allocate(arena, n * size, sizeof(float), &room->x));
+        AR_TRY(allocate(arena, n * size, sizeof(float), &room->low));
+        AR_TRY(allocate(arena, n * size, sizeof(float), &room->high));
+        AR_TRY(allocate(arena, n * size, sizeof(float), &room->gradient));
+        AR_TRY(allocate(arena, n * classes, sizeof(float), &room->logits));
+        AR_TRY(allocate(arena, n * classes, sizeof(float), &room->dlogits));
+        AR_TRY(allocate(arena, n, sizeof(double), &room->loss));
+        AR_TRY(allocate(arena, classes, sizeof(double), &room->scratch));
+        AR_TRY(allocate(arena, n, sizeof(int32_t), &room->y));
+        AR_TRY(allocate(arena, n, sizeof(int32_t), &room->slot));
+        AR_TRY(allocate(arena, n, sizeof(bool), &room->done));
+        AR_TRY(allocate(arena, n, sizeof(int64_t), &job->numbers[i]));
+        if (job->adversarial == NULL)
+            AR_TRY(allocate(arena, n * size, sizeof(float), &job->answers[i]));
+    }
+out:
+    return status;
+}
+
+static int32_t poll(void *arg, int64_t done) {
+    attack_job *job = arg;
+    int64_t images = done * job->piece;
+    return ar_progress(job->target->ctx, job->what, images < job->n ? images : job->n, job->n, NAN);
+}
+
+int32_t ar_attack_run(const advrob_attack *attack, advrob_target *target, const char *what,
+                      int64_t n, const float *x, const int32_t *y, const int64_t *ids,
+                      float *adversarial, int32_t *predictions, double *losses) {
+    int32_t status = ADVROB_OK;
+    size_t workers = target->concurrent ? (size_t)ar_workers(target->ctx) : 1;
+    attack_job job = {.what = what,
+                      .attack = attack,
+                      .target = target,
+                      .n = n,
+                      .x = x,
+                      .y = y,
+                      .ids = ids,
+                      .adversarial = adversarial,
+                      .predictions = predictions,
+                      .losses = losses};
+    ar_arena arena;
+    ar_arena_init(&arena, &target->ctx->memory);
+    if (attack->kind->needs_gradient && !target->has_backward)
+        AR_FAIL(ADVROB_E_UNSUPPORTED, "attack %s needs gradients and the target gives none",
+                attack->kind->name);
+    /* Few images: smaller pieces, or some workers would have nothing to do. */
+    job.piece = ar_target_tile(target, n);
+    if (target->concurrent && n >= 8 * PIECE) job.piece = PIECE;
+    AR_TRY(make_rooms(&job, &arena, workers));
+    AR_TRY(ar_target_parallel(target, (n + job.piece - 1) / job.piece, run_piece,
+                              what != NULL ? poll : NULL, &job));
+out:
+    if (job.rooms != NULL)
+        for (size_t i = 0; i < workers; i++)
+            if (job.rooms[i].open) target->close(target, job.rooms[i].session);
+    ar_arena_free(&arena);
+    return status;
+}

@@ -1,0 +1,93 @@
+/* attack: one attack a file, its descriptor at the end. Others include this header alone.
+ *
+ * An attack is single-threaded code on one tile of images; attack.c cuts the batch into tiles and gives
+ * each worker its own session on the target. A new attack is one file and one line in attacks.inc. */
+#ifndef AR_ATTACK_H
+#define AR_ATTACK_H
+
+#include <advrob/attack.h>
+
+#include "model/oracle.h"
+#include "op/loss.h"
+
+/* One worker's room, for tiles of `tile` images; all arrays are [tile][values of one image] or
+ * [tile][classes]. */
+typedef struct ar_attack_room {
+    void *session;
+    bool open;
+    float *x, *low, *high, *gradient; /* iterates, their box, gradient */
+    float *logits, *dlogits;
+    double *loss, *scratch; /* [tile], [classes] */
+    int32_t *y, *slot;      /* labels and original places of the images that are still attacked */
+    bool *done;
+} ar_attack_room;
+
+/* A tile's job. The attack writes `adversarial`; predictions and losses are recomputed from it. */
+typedef struct ar_attack_tile {
+    const advrob_attack *attack;
+    advrob_target *target;
+    ar_attack_room *room;
+    int32_t n;
+    const float *x;      /* [n, c, h, w] */
+    const int32_t *y;    /* [n] */
+    const int64_t *ids;  /* [n]: what each sample's random numbers are drawn by */
+    float *adversarial;  /* [n, c, h, w] */
+} ar_attack_tile;
+
+typedef struct ar_attack {
+    const char *name, *help;
+    const ar_option_table *options;
+    bool needs_gradient;
+    /* The loss that is reported, and what attack.c needs to know of the options. */
+    const char *(*loss)(const void *options);
+    int64_t (*seed)(const void *options);
+    int64_t (*first_sample)(const void *options);
+    int32_t (*tile)(const ar_attack_tile *tile);
+} ar_attack;
+
+struct advrob_attack {
+    advrob_context *ctx;
+    _Atomic int32_t references;
+    const ar_attack *kind;
+    const ar_loss *loss;
+    int64_t seed;
+    ar_arena arena;
+    void *options; /* the kind's option struct */
+};
+
+int32_t ar_attack_count(void);
+const ar_attack *ar_attack_at(int32_t index);
+/* E_UNKNOWN with the nearest name. */
+int32_t ar_attack_find(const char *name, const ar_attack **out);
+
+int32_t ar_attack_create(advrob_context *ctx, const char *name, const advrob_options *options,
+                         advrob_attack **out);
+void ar_attack_release(advrob_attack *attack); /* NULL is fine */
+
+/* what: the job's name for the progress hook, NULL for silence. ids NULL: the option "first_sample" plus the position. adversarial, predictions and losses may be
+ * NULL. x is trusted to be in the box (api checks it); labels are trusted too. */
+int32_t ar_attack_run(const advrob_attack *attack, advrob_target *target, const char *what,
+                      int64_t n, const float *x, const int32_t *y, const int64_t *ids,
+                      float *adversarial, int32_t *predictions, double *losses);
+
+/* ball.c: the l-inf ball around x, cut with the box [low, high] where `clip`. Rounded inward: any
+ * value between lo and hi is within epsilon of x exactly. */
+void ar_ball_bounds(int64_t n, const float *x, double epsilon, bool clip, double low, double high,
+                    float *lo, float *hi);
+/* x uniform in the ball: x0 + u, u in [-epsilon, epsilon), kept within [lo, hi]. */
+void ar_ball_random(ar_rng *rng, int64_t n, double epsilon, const float *lo, const float *hi,
+                    float *x);
+
+/* pgd.c: what FGSM and PGD share. */
+typedef struct ar_pgd_settings {
+    double epsilon, step;
+    int64_t steps, restarts;
+    bool random_start, clip, early_stop;
+} ar_pgd_settings;
+int32_t ar_pgd_tile(const ar_attack_tile *tile, const ar_pgd_settings *settings);
+
+#define AR_ATTACK(name) extern const ar_attack ar_attack_##name;
+#include "attacks.inc"
+#undef AR_ATTACK
+
+#endif

@@ -1,0 +1,91 @@
+/* Compressors: registry and creation. */
+#include "compress.h"
+
+#include <string.h>
+
+#define AR_COMPRESSOR(name) &ar_compressor_##name,
+static const ar_compressor *const compressors[] = {
+#include "compressors.inc"
+};
+#undef AR_COMPRESSOR
+
+int32_t ar_compressor_count(void) {
+    return (int32_t)(sizeof compressors / sizeof compressors[0]);
+}
+
+const ar_compressor *ar_compressor_at(int32_t index) {
+    return index >= 0 && index < ar_compressor_count() ? compressors[index] : NULL;
+}
+
+static int32_t find(const char *name, const ar_compressor **out) {
+    const char *names[sizeof compressors / sizeof compressors[0]];
+    for (int32_t i = 0; i < ar_compressor_count(); i++) {
+        names[i] = compressors[i]->name;
+        if (strcmp(names[i], name) == 0) {
+            *out = compressors[i];
+            return ADVROB_OK;
+        }
+    }
+    const char *near = ar_nearest(name, names, ar_compressor_count());
+    return ar_error(ADVROB_E_UNKNOWN, "no compressor \"%s\"; did you mean \"%s\"?", name,
+                    near != NULL ? near : names[0]);
+}
+
+int32_t ar_compressor_create(advrob_context *ctx, const char *name, const advrob_options *options,
+                             advrob_compressor **out) {
+    int32_t status = ADVROB_OK;
+    advrob_compressor *compressor = NULL;
+    const ar_compressor *kind = NULL;
+    void *block = NULL;
+    char who[80];
+    AR_TRY(find(name, &kind));
+    ar_format(who, sizeof who, "compressor %s", kind->name);
+    ar_option_scope scope = {"", kind->options};
+    AR_TRY(ar_options_check(options, who, &scope, 1));
+    AR_TRY(ar_calloc(&ctx->memory, 1, sizeof *compressor, "compressor", &block));
+    compressor = block;
+    compressor->ctx = ctx;
+    compressor->references = 1;
+    compressor->kind = kind;
+    ar_context_retain(ctx);
+    ar_arena_init(&compressor->arena, &ctx->memory);
+    AR_TRY(ar_arena_alloc(&compressor->arena, 1, kind->options->size, "compressor",
+                          &compressor->options));
+    AR_TRY(ar_options_read(options, who, "", kind->options, &compressor->arena,
+                           compressor->options));
+    *out = compressor;
+    compressor = NULL;
+out:
+    ar_compressor_release(compressor);
+    return status;
+}
+
+void ar_compressor_release(advrob_compressor *compressor) {
+    if (compressor == NULL || --compressor->references > 0) return;
+    advrob_context *ctx = compressor->ctx;
+    ar_arena_free(&compressor->arena);
+    ar_free(&ctx->memory, compressor);
+    ar_context_release(ctx);
+}
+
+static int32_t check(const advrob_compressor *compressor, const advrob_model *model,
+                     const advrob_dataset *calibration) {
+    if (compressor->kind->needs_calibration && calibration == NULL)
+        return ar_error(ADVROB_E_INVALID, "compressor %s needs calibration images, got none",
+                        compressor->kind->name);
+    return ar_model_check_finite(model);
+}
+
+int32_t ar_compressor_run(const advrob_compressor *compressor, const advrob_model *model,
+                          const advrob_dataset *calibration, advrob_model **out) {
+    int32_t status = check(compressor, model, calibration);
+    ar_compression job = {compressor->ctx, compressor->options, model, calibration};
+    return status < 0 ? status : compressor->kind->run(&job, out);
+}
+
+int32_t ar_compressor_plan(const advrob_compressor *compressor, const advrob_model *model,
+                           const advrob_dataset *calibration, ar_buffer *text) {
+    int32_t status = check(compressor, model, calibration);
+    ar_compression job = {compressor->ctx, compressor->options, model, calibration};
+    return status < 0 ? status : compressor->kind->plan(&job, text);
+}

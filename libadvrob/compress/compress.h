@@ -1,0 +1,64 @@
+/* compress: one compressor a file, its descriptor at the end. Others include this header alone.
+ *
+ * A compressor never edits the model that it is given: it makes a new one. */
+#ifndef AR_COMPRESS_H
+#define AR_COMPRESS_H
+
+#include <advrob/compress.h>
+
+#include "data/data.h"
+#include "model/program.h"
+
+/* One run: options, the model, and calibration images (NULL if none were given). */
+typedef struct ar_compression {
+    advrob_context *ctx;
+    const void *options;
+    const advrob_model *model;
+    const advrob_dataset *calibration;
+} ar_compression;
+
+typedef struct ar_compressor {
+    const char *name, *help;
+    const ar_option_table *options;
+    bool needs_calibration;
+    int32_t (*run)(const ar_compression *job, advrob_model **out);
+    int32_t (*plan)(const ar_compression *job, ar_buffer *text);
+} ar_compressor;
+
+struct advrob_compressor {
+    advrob_context *ctx;
+    _Atomic int32_t references;
+    const ar_compressor *kind;
+    ar_arena arena;
+    void *options;
+};
+
+int32_t ar_compressor_count(void);
+const ar_compressor *ar_compressor_at(int32_t index);
+
+int32_t ar_compressor_create(advrob_context *ctx, const char *name, const advrob_options *options,
+                             advrob_compressor **out);
+void ar_compressor_release(advrob_compressor *compressor); /* NULL is fine */
+int32_t ar_compressor_run(const advrob_compressor *compressor, const advrob_model *model,
+                          const advrob_dataset *calibration, advrob_model **out);
+int32_t ar_compressor_plan(const advrob_compressor *compressor, const advrob_model *model,
+                           const advrob_dataset *calibration, ar_buffer *text);
+
+/* ranges.c: the ranges that values take on calibration images. */
+typedef struct ar_range {
+    bool wanted;
+    double low, high;    /* seen */
+    int64_t *histogram;  /* [AR_RANGE_BINS] between low and high */
+} ar_range;
+enum { AR_RANGE_BINS = 2048 };
+
+/* Fills ranges[node] of the wanted values over the first `images` of data; histograms are filled where they
+ * are not NULL, from the low and high that are then already known. */
+int32_t ar_ranges_observe(advrob_model *model, const advrob_dataset *data, int64_t images,
+                          ar_range *ranges);
+
+#define AR_COMPRESSOR(name) extern const ar_compressor ar_compressor_##name;
+#include "compressors.inc"
+#undef AR_COMPRESSOR
+
+#endif

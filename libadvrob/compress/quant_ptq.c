@@ -1,0 +1,222 @@
+/* Post-training quantization, simulated (Jacob et al. 2018, arXiv 1712.05877, section 2; Nagel et al. 2021,
+ * arXiv 2106.08295, section 3): symmetric weights, affine activations, one quantization point at the end of
+ * each fused group (convolution + ReLU), so that the model can be lowered to integers. The result is a model
+ * like any other: it can be attacked and fine-tuned with straight-through gradients. */
+#include <math.h>
+#include <string.h>
+
+#include "compress.h"
+
+typedef struct ptq_options {
+    int64_t weight_bits, activation_bits, images, input;
+    const char *weight_granularity, *weight_range, *range;
+    double percentile;
+} ptq_options;
+
+static const ar_option entries[] = {
+    AR_I64(ptq_options, weight_bits, 8, 1, 16, "bits of the weights; 1 is binary (-scale, +scale)"),
+    AR_I64(ptq_options, activation_bits, 8, 1, 16, "bits of the activations"),
+    AR_STR(ptq_options, weight_granularity, "channel", "tensor|channel",
+           "one weight scale a layer, or one an output channel"),
+    AR_STR(ptq_options, weight_range, "minmax", "minmax|mse", "how weight scales are found"),
+    AR_STR(ptq_options, range, "minmax", "minmax|percentile|mse",
+           "how activation ranges are found on the calibration images"),
+    AR_F64(ptq_options, percentile, 99.99, 50, 100, "share of values that \"percentile\" covers"),
+    AR_I64(ptq_options, images, 512, 1, 1000000, "calibration images, the first of the dataset"),
+    AR_I64(ptq_options, input, 1, 0, 1, "quantize the normalised input too"),
+};
+static const ar_option_table table = AR_TABLE(ptq_options, entries);
+
+/* Candidates that a search for the least squared error tries, as shares of the whole range. */
+#define CANDIDATES 100
+
+static double weight_error(const ar_real *w, int64_t n, double scale, double top) {
+    double error = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double code = fmin(fmax(rint((double)w[i] / scale), -top), top);
+        double difference = (double)w[i] - code * scale;
+        error += difference * difference;
+    }
+    return error;
+}
+
+/* Scale of n weights; 1 when all are zero. */
+static double weight_scale(const ptq_options *o, const ar_real *w, int64_t n) {
+    double largest = 0, sum = 0;
+    for (int64_t i = 0; i < n; i++) {
+        largest = fmax(largest, fabs((double)w[i]));
+        sum += fabs((double)w[i]);
+    }
+    if (largest == 0) return 1;
+    if (o->weight_bits == 1) return sum / (double)n; /* Rastegari et al. 2016, equation 6 */
+    double top = ldexp(1, (int)o->weight_bits - 1) - 1, best = largest / top;
+    if (strcmp(o->weight_range, "mse") != 0) return best;
+    double least = weight_error(w, n, best, top);
+    for (int32_t k = 1; k < CANDIDATES; k++) {
+        double scale = largest * k / CANDIDATES / top, error = weight_error(w, n, scale, top);
+        if (error < least) {
+            least = error;
+            best = scale;
+        }
+    }
+    return best;
+}
+
+static int32_t quantize_weights(const ptq_options *o, advrob_model *model, ar_node *node) {
+    int32_t status = ADVROB_OK;
+    const ar_parameter *weight = &model->parameters[node->weight];
+    bool channels = strcmp(o->weight_granularity, "channel") == 0;
+    int32_t count = channels ? (int32_t)weight->shape[0] : 1;
+    int64_t per = weight->count / count;
+    double top = o->weight_bits == 1 ? 1 : ldexp(1, (int)o->weight_bits - 1) - 1;
+    void *block = NULL;
+    AR_TRY(ar_calloc(&model->ctx->memory, (size_t)count, sizeof(ar_real), "scales", &block));
+    ar_real *scales = block;
+    for (int32_t i = 0; i < count; i++) {
+        scales[i] = (ar_real)weight_scale(o, model->slab + weight->offset + i * per, per);
+        if (!(scales[i] > 0)) scales[i] = 1; /* so small that it vanished in float */
+    }
+    AR_TRY(ar_quant_set(model, &node->weights, (int32_t)o->weight_bits, -top, top, 0, scales,
+                        count));
+out:
+    ar_free(&model->ctx->memory, block);
+    return status;
+}
+
+/* The range [low, high] that holds all but (100 - percentile) % of the values, half of that on each
+ * side that the values reach. */
+static void percentile_range(const ar_range *range, double percentile, double *low, double *high) {
+    double width = (range->high - range->low) / AR_RANGE_BINS, total = 0, seen = 0;
+    bool two_sided = range->low < 0;
+    for (int32_t i = 0; i < AR_RANGE_BINS; i++)
+        total += (double)range->histogram[i];
+    double tail = total * (1 - percentile / 100) / (two_sided ? 2 : 1);
+    int32_t first = 0, last = AR_RANGE_BINS - 1;
+    while (two_sided && first < last && seen + (double)range->histogram[first] <= tail)
+        seen += (double)range->histogram[first++];
+    seen = 0;
+    while (last > first && seen + (double)range->histogram[last] <= tail)
+        seen += (double)range->histogram[last--];
+    *low = range->low + width * first;
+    *high = range->low + width * (last + 1);
+}
+
+static void affine(double low, double high, double codes, double *scale, double *zero) {
+    low = fmin(low, 0); /* zero must be a code of its own: padding is zero */
+    high = fmax(high, 0);
+    *scale = (high - low) / codes;
+    if (!((float)*scale > 0)) *scale = 1;
+    *zero = fmin(fmax(rint(-low / *scale), 0), codes);
+}
+
+/* Squared error of the histogram's values under a range. */
+static double range_error(const ar_range *range, double low, double high, double codes) {
+    double width = (range->high - range->low) / AR_RANGE_BINS, error = 0, scale, zero;
+    affine(low, high, codes, &scale, &zero);
+    for (int32_t i = 0; i < AR_RANGE_BINS; i++) {
+        if (range->histogram[i] == 0) continue;
+        double v = range->low + width * (i + 0.5);
+        double code = fmin(fmax(rint(v / scale) + zero, 0), codes);
+        double difference = v - (code - zero) * scale;
+        error += difference * difference * (double)range->histogram[i];
+    }
+    return error;
+}
+
+static int32_t quantize_value(const ptq_options *o, advrob_model *model, ar_node *node,
+                              const ar_range *range) {
+    double codes = ldexp(1, (int)o->activation_bits) - 1;
+    double low = range->low, high = range->high, scale, zero;
+    if (strcmp(o->range, "percentile") == 0) percentile_range(range, o->percentile, &low, &high);
+    if (strcmp(o->range, "mse") == 0) {
+        double least = INFINITY;
+        for (int32_t k = 1; k <= CANDIDATES; k++) {
+            double part = (double)k / CANDIDATES;
+            double error = range_error(range, range->low * part, range->high * part, codes);
+            if (error > least) continue;
+            least = error;
+            low = range->low * part;
+            high = range->high * part;
+        }
+    }
+    affine(low, high, codes, &scale, &zero);
+    ar_real stored = (ar_real)scale;
+    return ar_quant_set(model, &node->output, (int32_t)o->activation_bits, 0, codes, zero, &stored,
+                        1);
+}
+
+/* Where quantization points lie: the input, and the end of each group that computes something new. */
+static void choose_points(const ptq_options *o, const advrob_model *model, ar_range *ranges) {
+    ranges[0].wanted = o->input != 0;
+    for (int32_t i = 1; i < model->node_count; i++) {
+        int32_t rule = model->nodes[i].op->prune, relu = ar_model_fused_relu(model, i);
+        if (rule != AR_PRUNE_PRODUCES && rule != AR_PRUNE_TIES) continue;
+        int32_t end = relu >= 0 ? relu : i;
+        if (end != ar_model_output(model)) ranges[end].wanted = true;
+    }
+}
+
+static int32_t run(const ar_compression *job, advrob_model **out) {
+    int32_t status = ADVROB_OK;
+    const ptq_options *o = job->options;
+    advrob_model *model = NULL;
+    ar_arena arena;
+    void *block;
+    ar_arena_init(&arena, &job->ctx->memory);
+    if (ar_model_quantized(job->model))
+        AR_FAIL(ADVROB_E_UNSUPPORTED, "quant_ptq: the model is quantized already");
+    AR_TRY(ar_model_clone(job->model, &model));
+    AR_TRY(ar_arena_alloc(&arena, (size_t)model->node_count, sizeof(ar_range), "ranges", &block));
+    ar_range *ranges = block;
+    choose_points(o, model, ranges);
+    AR_TRY(ar_ranges_observe(model, job->calibration, o->images, ranges));
+    if (strcmp(o->range, "minmax") != 0) {
+        for (int32_t i = 0; i < model->node_count; i++) {
+            if (!ranges[i].wanted) continue;
+            AR_TRY(ar_arena_alloc(&arena, AR_RANGE_BINS, sizeof(int64_t), "histogram", &block));
+            ranges[i].histogram = block;
+        }
+        AR_TRY(ar_ranges_observe(model, job->calibration, o->images, ranges));
+    }
+    for (int32_t i = 0; i < model->node_count; i++) {
+        ar_node *node = &model->nodes[i];
+        if (node->weight >= 0) AR_TRY(quantize_weights(o, model, node));
+        if (ranges[i].wanted) AR_TRY(quantize_value(o, model, node, &ranges[i]));
+    }
+    *out = model;
+    model = NULL;
+out:
+    ar_model_release(model);
+    ar_arena_free(&arena);
+    return status;
+}
+
+static int32_t write_plan(const ar_compression *job, ar_buffer *text) {
+    int32_t status = ADVROB_OK;
+    advrob_model *model = NULL;
+    AR_TRY(run(job, &model));
+    ar_buffer_add(text, "%-12s %12s %14s %14s %12s\n", "node", "weight bits", "weight scales",
+                  "output scale", "zero point");
+    for (int32_t i = 0; i < model->node_count; i++) {
+        const ar_node *node = &model->nodes[i];
+        if (node->weights.bits == 0 && node->output.bits == 0) continue;
+        ar_buffer_add(text, "%-12s %12d %14d", node->name, node->weights.bits, node->weights.count);
+        if (node->output.bits > 0)
+            ar_buffer_add(text, " %14.6f %12.0f", (double)node->output.scales[0],
+                          node->output.zero);
+        ar_buffer_add(text, "\n");
+    }
+    AR_TRY(ar_buffer_status(text));
+out:
+    ar_model_release(model);
+    return status;
+}
+
+const ar_compressor ar_compressor_quant_ptq = {
+    .name = "quant_ptq",
+    .help = "simulated post-training quantization to 16, 8, 4, 2 or 1 bits",
+    .options = &table,
+    .needs_calibration = true,
+    .run = run,
+    .plan = write_plan,
+};

@@ -1,0 +1,89 @@
+/* The tables: one per level, constant, so that choosing one needs no start-up and no lock. A level
+ * that lacks a slot of its own names the one below. */
+#include "kernel/levels.h"
+
+static const ar_kernels reference = {
+    .name = "portable",
+    .gemm_block = AR_GEMM_BLOCK_C,
+    .gemm = ar_gemm_f32_c,
+    .wgrad = ar_wgrad_f32_c,
+    .max_pool = ar_max_pool_f32_c,
+    .max_pool_backward = ar_max_pool_backward_f32_c,
+    .avg_pool = ar_avg_pool_f32_c,
+    .avg_pool_backward = ar_avg_pool_backward_f32_c,
+    .relu = ar_relu_f32_c,
+    .gate = ar_gate_f32_c,
+    .add = ar_add_f32_c,
+    .quantize = ar_quantize_f32_c,
+    .step = ar_step_f32_c,
+    .load = ar_load_f32_c,
+    .store = ar_store_f32_c,
+    .sgd = ar_sgd_f32_c,
+};
+
+#if defined(AR_HAVE_CBLAS) && !defined(AR_REAL_IS_DOUBLE)
+/* The weight gradient stays with the reference: as BLAS calls it would be products of depth
+ * `lanes`, and its bits would follow the cut by outputs. */
+static const ar_kernels reference_cblas = {
+    .name = "portable with BLAS",
+    .gemm_block = AR_GEMM_BLOCK_CBLAS,
+    .gemm = ar_gemm_f32_cblas,
+    .wgrad = ar_wgrad_f32_c,
+    .max_pool = ar_max_pool_f32_c,
+    .max_pool_backward = ar_max_pool_backward_f32_c,
+    .avg_pool = ar_avg_pool_f32_c,
+    .avg_pool_backward = ar_avg_pool_backward_f32_c,
+    .relu = ar_relu_f32_c,
+    .gate = ar_gate_f32_c,
+    .add = ar_add_f32_c,
+    .quantize = ar_quantize_f32_c,
+    .step = ar_step_f32_c,
+    .load = ar_load_f32_c,
+    .store = ar_store_f32_c,
+    .sgd = ar_sgd_f32_c,
+};
+#endif
+
+#if defined(AR_HAVE_AVX2) && !defined(AR_REAL_IS_DOUBLE)
+static const ar_kernels avx2 = {
+    .name = "avx2",
+    .gemm_block = AR_GEMM_BLOCK_AVX2,
+    .gemm = ar_gemm_f32_avx2,
+    .wgrad = ar_wgrad_f32_avx2,
+    .max_pool = ar_max_pool_f32_avx2,
+    .max_pool_backward = ar_max_pool_backward_f32_avx2,
+    .avg_pool = ar_avg_pool_f32_avx2,
+    .avg_pool_backward = ar_avg_pool_backward_f32_avx2,
+    .relu = ar_relu_f32_avx2,
+    .gate = ar_gate_f32_avx2,
+    .add = ar_add_f32_avx2,
+    .quantize = ar_quantize_f32_avx2,
+    .step = ar_step_f32_avx2,
+    .load = ar_load_f32_avx2,
+    .store = ar_store_f32_avx2,
+    .sgd = ar_sgd_f32_avx2,
+};
+#endif
+
+const ar_kernels *ar_kernels_get(int32_t level, bool blas) {
+#if defined(AR_HAVE_AVX2) && !defined(AR_REAL_IS_DOUBLE)
+    if (level >= AR_CPU_AVX2) return &avx2;
+#endif
+#if defined(AR_HAVE_CBLAS) && !defined(AR_REAL_IS_DOUBLE)
+    if (blas) return &reference_cblas;
+#endif
+    (void)level;
+    (void)blas;
+    return &reference;
+}
+
+int32_t ar_block_count(int32_t n, int32_t block) {
+    return n / block + (n % block != 0);
+}
+
+int32_t ar_block_first(int32_t n, int32_t block, int32_t b) {
+    int32_t count = ar_block_count(n, block);
+    if (count == 0) return 0;
+    int32_t larger = n % count;
+    return b * (n / count) + (b < larger ? b : larger);
+}

@@ -1,0 +1,139 @@
+/* kernel: number crunching on raw pointers. Others include this header alone.
+ *
+ * A tile holds `lanes` (8 or 16) images with the image innermost: [h][w][c][lanes]. So a vector is
+ * one channel of 8 images: no tails in space or channels, and each image's numbers are the same
+ * whatever the tile size. Offsets below count floats of one image; kernels multiply by lanes.
+ *
+ * The table is filled in a cascade: reference C first, then CBLAS where it was built in, then the
+ * vector levels of the CPU. Contract of every slot: pointers to tiles and packed weights are aligned
+ * to 64 bytes; no slot allocates; no slot reads or writes past the sizes it is given. Elementwise
+ * slots give the same bits at all levels; gemm and wgrad stay within the bound of
+ * tests/tolerance.h of each other. */
+#ifndef AR_KERNEL_H
+#define AR_KERNEL_H
+
+#include "base/base.h"
+
+#define AR_MAX_LANES 16
+
+/* Sum of products over one run: output += sum_k w[(w + k)][..] * x[(x + k)]. */
+typedef struct ar_segment {
+    int32_t x; /* offset into the input tile, in floats of one image */
+    int32_t w; /* first row of the packed weights */
+    int32_t k; /* length */
+} ar_segment;
+
+/* A batch-reduce GEMM over lists of segments: convolution forward, backward with respect to the
+ * input, and linear layers are this with different lists.
+ *
+ *   for each pixel p, output o, lane l:
+ *     a = bias[o] (or 0), or the old y with accumulate
+ *     for each segment s of p, for k in s, in order: a = fma(w[s.w + k][o], x[s.x + k][l], a)
+ *     relu: mask bit = a > 0, a = max(a, 0);  gate: a = gate bit ? a : 0
+ *     y[p][o][l] = a
+ *
+ * Packed weights: outputs in blocks of at most table->gemm_block, cut nearly equal
+ * (ar_block_first); block b starts at w + rows * ar_block_first(b), and is [rows][width of b].
+ * Masks: one bit per float of the tile, bit (i & 7) of byte i / 8. */
+typedef struct ar_gemm {
+    int32_t lanes, pixels, outputs, rows;
+    const ar_real *x, *w, *bias;
+    ar_real *y; /* [pixels][outputs][lanes] */
+    const int32_t *first;       /* [pixels + 1]: segments of pixel p are [first[p], first[p+1]) */
+    const ar_segment *segments;
+    bool accumulate, relu;
+    uint8_t *mask;       /* relu: bits out (NULL: not wanted) */
+    const uint8_t *gate; /* bits in, of y's shape; NULL: none */
+} ar_gemm;
+
+/* Weight gradient of the same operation, over the tiles of a batch in order.
+ *   dw[o][t][c] += sum over tiles, pairs of tap t, lanes of dy[pair.y][o][l] * x[pair.x + c][l]
+ * for o in [begin, end). dw is [outputs][taps][channels] and is written, not added to. */
+typedef struct ar_pair {
+    int32_t x; /* offset into the input tile: pixel * channels */
+    int32_t y; /* output pixel */
+} ar_pair;
+
+typedef struct ar_wgrad {
+    int32_t lanes, tiles, taps, channels, outputs, pixels; /* pixels: of the output */
+    int32_t begin, end;                  /* outputs to do */
+    const ar_real *const *x;             /* [tiles] */
+    const ar_real *const *dy;            /* [tiles], [pixels][outputs][lanes] */
+    const int32_t *first;                /* [taps + 1] */
+    const ar_pair *pairs;
+    ar_real *dw;                         /* [outputs][taps][channels] */
+    ar_real *db;                         /* [outputs], or NULL */
+} ar_wgrad;
+
+/* A pooling window list: output pixel p covers input pixels index[first[p] .. first[p+1]). */
+typedef struct ar_pool_call {
+    int32_t lanes, channels, pixels_in, pixels_out;
+    const int32_t *first, *index;
+    const ar_real *scale; /* [pixels_out], average: one over the window's divisor */
+    const ar_real *x;
+    ar_real *y;
+    uint8_t *choice;    /* max: position in the window, [pixels_out][channels][lanes] */
+    const ar_real *dy;
+    ar_real *dx;
+    bool accumulate;    /* backward: add to dx instead of writing it */
+} ar_pool_call;
+
+/* Simulated quantization of n floats: q = clamp(rint(x / scale) + zero, low, high),
+ * y = (q - zero) * scale, ties to even. mask (may be NULL): its bit is kept where the code was not
+ * clamped and cleared elsewhere (fresh: it is set or cleared). In place is fine. */
+typedef struct ar_quant_call {
+    int64_t n;
+    ar_real scale, zero, low, high;
+    const ar_real *x;
+    ar_real *y;
+    uint8_t *mask;
+    bool fresh;
+} ar_quant_call;
+
+/* One step of an l-inf attack on n floats in plain (not tile) order:
+ *   x = min(max(x + step * sign(g), lo), hi), sign(0) = 0. */
+typedef struct ar_step_call {
+    int64_t n;
+    float *x;
+    const float *g, *lo, *hi;
+    float step;
+} ar_step_call;
+
+typedef struct ar_kernels {
+    const char *name;
+    int32_t gemm_block; /* outputs per block of packed weights */
+    void (*gemm)(const ar_gemm *call);
+    void (*wgrad)(const ar_wgrad *call);
+    void (*max_pool)(const ar_pool_call *call);
+    void (*max_pool_backward)(const ar_pool_call *call);
+    void (*avg_pool)(const ar_pool_call *call);
+    void (*avg_pool_backward)(const ar_pool_call *call);
+    /* y = max(x, 0), mask bits x > 0 (mask may be NULL). n is a multiple of 8. */
+    void (*relu)(int64_t n, const ar_real *x, ar_real *y, uint8_t *mask);
+    /* y = bit ? x : 0; with accumulate y += (bit ? x : 0). In place is fine. */
+    void (*gate)(int64_t n, const ar_real *x, const uint8_t *mask, ar_real *y, bool accumulate);
+    void (*add)(int64_t n, const ar_real *a, const ar_real *b, ar_real *y);
+    void (*quantize)(const ar_quant_call *call);
+    void (*step)(const ar_step_call *call);
+    /* Tile in and out: plain [count][channels][pixels] floats, count <= lanes.
+     * load: tile[p][c][l] = x[l][c][p] * scale[c] + shift[c] (each NULL: 1 and 0); lanes past count
+     * are 0.
+     * store: x[l][c][p] = tile[p][c][l] * scale[c] (scale NULL: 1). */
+    void (*load)(int32_t lanes, int32_t count, int32_t channels, int32_t pixels, const float *x,
+                 const ar_real *scale, const ar_real *shift, ar_real *tile);
+    void (*store)(int32_t lanes, int32_t count, int32_t channels, int32_t pixels,
+                  const ar_real *tile, const ar_real *scale, float *x);
+    /* SGD with momentum, as PyTorch: g += decay * w; v = momentum * v + g; w -= rate * v. */
+    void (*sgd)(int64_t n, ar_real *w, ar_real *v, const ar_real *g, ar_real rate,
+                ar_real momentum, ar_real decay);
+} ar_kernels;
+
+/* The table of a level (AR_CPU_*); of the highest one that was built, if that is lower. `blas`:
+ * with CBLAS where it was built in (the portable level only). */
+const ar_kernels *ar_kernels_get(int32_t level, bool blas);
+
+/* Cut of n outputs into blocks of at most `block`: how many, and the first output of block b. */
+int32_t ar_block_count(int32_t n, int32_t block);
+int32_t ar_block_first(int32_t n, int32_t block, int32_t b);
+
+#endif

@@ -1,0 +1,52 @@
+/* The functions behind the tables of kernel.c, by level. Only files of this folder include it. */
+#ifndef AR_KERNEL_LEVELS_H
+#define AR_KERNEL_LEVELS_H
+
+#include "kernel/kernel.h"
+
+/* c/reference.c: portable C; in double in the build with AR_REAL_IS_DOUBLE. */
+#define AR_GEMM_BLOCK_C 4
+void ar_gemm_f32_c(const ar_gemm *call);
+void ar_wgrad_f32_c(const ar_wgrad *call);
+void ar_max_pool_f32_c(const ar_pool_call *call);
+void ar_max_pool_backward_f32_c(const ar_pool_call *call);
+void ar_avg_pool_f32_c(const ar_pool_call *call);
+void ar_avg_pool_backward_f32_c(const ar_pool_call *call);
+void ar_relu_f32_c(int64_t n, const ar_real *x, ar_real *y, uint8_t *mask);
+void ar_gate_f32_c(int64_t n, const ar_real *x, const uint8_t *mask, ar_real *y, bool accumulate);
+void ar_add_f32_c(int64_t n, const ar_real *a, const ar_real *b, ar_real *y);
+void ar_quantize_f32_c(const ar_quant_call *call);
+void ar_step_f32_c(const ar_step_call *call);
+void ar_load_f32_c(int32_t lanes, int32_t count, int32_t channels, int32_t pixels, const float *x,
+                   const ar_real *scale, const ar_real *shift, ar_real *tile);
+void ar_store_f32_c(int32_t lanes, int32_t count, int32_t channels, int32_t pixels,
+                    const ar_real *tile, const ar_real *scale, float *x);
+void ar_sgd_f32_c(int64_t n, ar_real *w, ar_real *v, const ar_real *g, ar_real rate,
+                  ar_real momentum, ar_real decay);
+
+/* cblas.c */
+#define AR_GEMM_BLOCK_CBLAS 32
+void ar_gemm_f32_cblas(const ar_gemm *call);
+
+/* x86: AVX2 and FMA */
+#define AR_GEMM_BLOCK_AVX2 6
+void ar_gemm_f32_avx2(const ar_gemm *call);
+void ar_wgrad_f32_avx2(const ar_wgrad *call);
+void ar_max_pool_f32_avx2(const ar_pool_call *call);
+void ar_max_pool_backward_f32_avx2(const ar_pool_call *call);
+void ar_avg_pool_f32_avx2(const ar_pool_call *call);
+void ar_avg_pool_backward_f32_avx2(const ar_pool_call *call);
+void ar_relu_f32_avx2(int64_t n, const ar_real *x, ar_real *y, uint8_t *mask);
+void ar_gate_f32_avx2(int64_t n, const ar_real *x, const uint8_t *mask, ar_real *y,
+                      bool accumulate);
+void ar_add_f32_avx2(int64_t n, const ar_real *a, const ar_real *b, ar_real *y);
+void ar_quantize_f32_avx2(const ar_quant_call *call);
+void ar_step_f32_avx2(const ar_step_call *call);
+void ar_load_f32_avx2(int32_t lanes, int32_t count, int32_t channels, int32_t pixels,
+                      const float *x, const ar_real *scale, const ar_real *shift, ar_real *tile);
+void ar_store_f32_avx2(int32_t lanes, int32_t count, int32_t channels, int32_t pixels,
+                       const ar_real *tile, const ar_real *scale, float *x);
+void ar_sgd_f32_avx2(int64_t n, ar_real *w, ar_real *v, const ar_real *g, ar_real rate,
+                     ar_real momentum, ar_real decay);
+
+#endif

@@ -1,0 +1,26 @@
+/* What the AVX2 files share. */
+#ifndef AR_KERNEL_AVX2_H
+#define AR_KERNEL_AVX2_H
+
+#include "kernel/levels.h"
+
+#include <immintrin.h>
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* Unrolled whole, or else arrays of vectors live in memory instead of registers. Loops so marked
+ * have at most 12 rounds. */
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 12")
+#endif
+
+/* All bits of the lanes whose bit is set. */
+INLINE __m256 ar_expand(uint32_t byte) {
+    const __m256i bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    __m256i set = _mm256_and_si256(_mm256_set1_epi32((int32_t)byte), bit);
+    return _mm256_castsi256_ps(_mm256_cmpeq_epi32(set, bit));
+}
+
+#endif

@@ -1,0 +1,155 @@
+/* The memory plan of a tile: every buffer has a first and a last moment, and buffers that never live at
+ * once share room. Largest first into the lowest gap that fits. */
+#include <string.h>
+
+#include "program.h"
+
+/* A buffer with its life, in moments: 0 loads the input, step s runs forward at 1 + s and backward at
+ * 2 n + 2 - s, and the input's gradient leaves at 2 n + 3. */
+typedef struct buffer {
+    int32_t first, last;
+    size_t size, *offset;
+} buffer;
+
+typedef struct planner {
+    const ar_program *program;
+    int32_t mode, lanes, end;
+    buffer *buffers;
+    int32_t count;
+} planner;
+
+static int32_t forward_moment(int32_t step) {
+    return 1 + step;
+}
+
+static int32_t backward_moment(const planner *p, int32_t step) {
+    return 2 * p->program->count + 2 - step;
+}
+
+static void add(planner *p, size_t bytes, int32_t first, int32_t last, size_t *offset) {
+    size_t size = 0;
+    ar_align_up(bytes, &size);
+    p->buffers[p->count++] = (buffer){first, last, size, offset};
+}
+
+static size_t value_bytes(const planner *p, int32_t node) {
+    return (size_t)ar_shape_count(p->program->model->nodes[node].shape) * (size_t)p->lanes *
+           sizeof(ar_real);
+}
+
+static bool has_gradient(const ar_program *program, int32_t step) {
+    return program->model->nodes[program->steps[step].node].op->gradient != NULL;
+}
+
+/* The value of a step (-1: the input) and its gradient. */
+static void add_value(planner *p, int32_t step, ar_plan *plan) {
+    const ar_program *program = p->program;
+    int32_t node = step < 0 ? 0 : program->steps[step].value;
+    int32_t first = forward_moment(step), last = first, last_user = -1;
+    bool kept = false;
+    if (step >= 0 && !program->steps[step].used) return;
+    for (int32_t t = step + 1; t < program->count; t++) {
+        const ar_node *user = &program->model->nodes[program->steps[t].node];
+        for (int32_t k = 0; k < ar_node_inputs(user) && program->steps[t].used; k++)
+            if (user->inputs[k] == node) {
+                last = forward_moment(t);
+                last_user = t;
+                kept = kept || has_gradient(program, t);
+            }
+    }
+    bool result = node == program->output;
+    if (result) last = program->count + 1;
+    if (kept && p->mode == AR_RUN_TRAIN) last = p->end;
+    add(p, value_bytes(p, node), first, last, &plan->value[node]);
+    if (p->mode == AR_RUN_FORWARD || (!result && last_user < 0)) return;
+    int32_t born = result ? program->count + 2 : backward_moment(p, last_user);
+    int32_t dead = step < 0 ? p->end : backward_moment(p, step);
+    if (p->mode == AR_RUN_TRAIN && step >= 0 && has_gradient(program, step)) dead = p->end;
+    add(p, value_bytes(p, node), born, dead, &plan->gradient[node]);
+}
+
+static void add_state(planner *p, int32_t s, ar_plan *plan) {
+    const ar_step *step = &p->program->steps[s];
+    const ar_node *node = &p->program->model->nodes[step->node];
+    if (!step->used) return;
+    /* Max pooling notes its choice also in a forward without backward. */
+    if (node->op->state_size != NULL)
+        add(p, node->op->state_size(&node->shape, p->lanes), forward_moment(s),
+            p->mode == AR_RUN_FORWARD ? forward_moment(s) : backward_moment(p, s),
+            &plan->state[s]);
+    if (step->masked && p->mode != AR_RUN_FORWARD)
+        add(p, value_bytes(p, step->value) / sizeof(ar_real) / 8, forward_moment(s),
+            backward_moment(p, s), &plan->mask[s]);
+}
+
+/* Offset of buffer i among those already placed (0 .. i-1). */
+static size_t place(const planner *p, int32_t i) {
+    size_t at = 0;
+    bool moved = true;
+    while (moved) {
+        moved = false;
+        for (int32_t j = 0; j < i; j++) {
+            const buffer *other = &p->buffers[j];
+            bool together =
+                other->first <= p->buffers[i].last && p->buffers[i].first <= other->last;
+            bool overlap = *other->offset < at + p->buffers[i].size &&
+                           at < *other->offset + other->size;
+            if (together && overlap && *other->offset + other->size > at) {
+                at = *other->offset + other->size;
+                moved = true;
+            }
+        }
+    }
+    return at;
+}
+
+static void sort_by_size(buffer *buffers, int32_t count) {
+    for (int32_t i = 1; i < count; i++) { /* stable, and as short as the list is */
+        buffer one = buffers[i];
+        int32_t k = i;
+        for (; k > 0 && buffers[k - 1].size < one.size; k--)
+            buffers[k] = buffers[k - 1];
+        buffers[k] = one;
+    }
+}
+
+static int32_t offsets(ar_arena *arena, int32_t count, size_t **out) {
+    void *block;
+    int32_t status =
+        ar_arena_alloc(arena, (size_t)count, sizeof(size_t), "memory plan", &block);
+    if (status < 0) return status;
+    *out = block;
+    for (int32_t i = 0; i < count; i++)
+        (*out)[i] = SIZE_MAX;
+    return ADVROB_OK;
+}
+
+int32_t ar_plan_create(const ar_program *program, int32_t mode, int32_t lanes, ar_arena *arena,
+                       ar_plan *plan) {
+    int32_t status = ADVROB_OK, steps = program->count, nodes = program->model->node_count;
+    void *block = NULL;
+    planner p = {program, mode, lanes, 2 * steps + 3, NULL, 0};
+    ar_memory *memory = &program->model->ctx->memory;
+    AR_TRY(offsets(arena, nodes, &plan->value));
+    AR_TRY(offsets(arena, nodes, &plan->gradient));
+    AR_TRY(offsets(arena, steps + 1, &plan->state));
+    AR_TRY(offsets(arena, steps + 1, &plan->mask));
+    AR_TRY(ar_calloc(memory, 4 * ((size_t)steps + 1), sizeof(buffer), "memory plan", &block));
+    p.buffers = block;
+    for (int32_t s = -1; s < steps; s++)
+        add_value(&p, s, plan);
+    for (int32_t s = 0; s < steps; s++)
+        add_state(&p, s, plan);
+    if (program->model->nodes[0].output.bits > 0 && mode != AR_RUN_FORWARD)
+        add(&p, value_bytes(&p, 0) / sizeof(ar_real) / 8, 0, p.end, &plan->mask[steps]);
+    sort_by_size(p.buffers, p.count);
+    plan->size = 0;
+    for (int32_t i = 0; i < p.count; i++) {
+        *p.buffers[i].offset = place(&p, i);
+        if (*p.buffers[i].offset + p.buffers[i].size > plan->size)
+            plan->size = *p.buffers[i].offset + p.buffers[i].size;
+    }
+out:
+    ar_free(memory, block);
+    return status;
+}

@@ -1,0 +1,239 @@
+/* The executor: one tile of images through all steps, forward and backward. */
+#include <math.h>
+
+#include "program.h"
+
+/* Outputs of a node whose weight gradients make one piece: a multiple of what kernels do at once. */
+#define GRADIENT_OUTPUTS 6
+
+static void *at(ar_workspace *workspace, size_t offset) {
+    return offset == SIZE_MAX ? NULL : workspace->memory + offset;
+}
+
+ar_real *ar_workspace_value(ar_workspace *workspace, int32_t node) {
+    return at(workspace, workspace->plan->value[node]);
+}
+
+ar_real *ar_workspace_gradient(ar_workspace *workspace, int32_t node) {
+    return at(workspace, workspace->plan->gradient[node]);
+}
+
+static int64_t floats(const ar_workspace *workspace, int32_t node) {
+    return ar_shape_count(workspace->program->model->nodes[node].shape) * workspace->lanes;
+}
+
+/* The part of an operator's call that both directions share. */
+static ar_op_call make_call(ar_workspace *workspace, int32_t s) {
+    const ar_program *program = workspace->program;
+    const ar_step *step = &program->steps[s];
+    const ar_node *node = &program->model->nodes[step->node];
+    ar_op_call call = {
+        .kernels = program->kernels,
+        .attributes = &node->attributes,
+        .prepared = step->prepared,
+        .lanes = workspace->lanes,
+        .out = node->shape,
+        .relu = step->relu,
+        .state = at(workspace, step->relu ? workspace->plan->mask[s] : workspace->plan->state[s]),
+    };
+    for (int32_t k = 0; k < node->op->inputs; k++)
+        call.in[k] = program->model->nodes[node->inputs[k]].shape;
+    return call;
+}
+
+static void quantize(ar_workspace *workspace, int32_t value, ar_real *y, uint8_t *mask,
+                     bool fresh) {
+    const ar_program *program = workspace->program;
+    const ar_quant *record = &program->model->nodes[value].output;
+    if (record->bits == 0) return;
+    ar_quant_call call = {.n = floats(workspace, value),
+                          .scale = record->scales[0],
+                          .zero = (ar_real)record->zero,
+                          .low = (ar_real)record->low,
+                          .high = (ar_real)record->high,
+                          .x = y,
+                          .y = y,
+                          .mask = mask,
+                          .fresh = fresh};
+    program->kernels->quantize(&call);
+}
+
+static void observe(ar_workspace *workspace, int32_t value, const ar_real *tile) {
+    if (workspace->observe != NULL)
+        workspace->observe(workspace->observe_arg, value, tile, workspace->lanes,
+                           workspace->count);
+}
+
+static void step_forward(ar_workspace *workspace, int32_t s) {
+    const ar_program *program = workspace->program;
+    const ar_step *step = &program->steps[s];
+    const ar_node *node = &program->model->nodes[step->node];
+    const ar_parameter *parameters = program->model->parameters;
+    if (!step->used) return;
+    ar_op_call call = make_call(workspace, s);
+    for (int32_t k = 0; k < node->op->inputs; k++)
+        call.x[k] = ar_workspace_value(workspace, node->inputs[k]);
+    call.y = ar_workspace_value(workspace, step->value);
+    call.weight = step->forward;
+    if (node->bias >= 0) call.bias = program->effective + parameters[node->bias].offset;
+    node->op->forward(&call);
+    quantize(workspace, step->value, call.y, at(workspace, workspace->plan->mask[s]), !step->relu);
+    observe(workspace, step->value, call.y);
+}
+
+void ar_run_forward(ar_workspace *workspace, int32_t count, const float *x, float *out) {
+    const ar_program *program = workspace->program;
+    const ar_node *nodes = program->model->nodes;
+    ar_real *input = ar_workspace_value(workspace, 0);
+    workspace->count = count;
+    program->kernels->load(workspace->lanes, count, nodes[0].shape.c,
+                           ar_shape_pixels(nodes[0].shape), x, program->scale, program->shift,
+                           input);
+    quantize(workspace, 0, input, at(workspace, workspace->plan->mask[program->count]), true);
+    observe(workspace, 0, input);
+    for (int32_t s = 0; s < program->count; s++)
+        step_forward(workspace, s);
+    if (out == NULL) return;
+    ar_shape shape = nodes[program->output].shape;
+    program->kernels->store(workspace->lanes, count, shape.c, ar_shape_pixels(shape),
+                            ar_workspace_value(workspace, program->output), NULL, out);
+}
+
+static void step_backward(ar_workspace *workspace, int32_t s, bool input_wanted) {
+    const ar_program *program = workspace->program;
+    const ar_step *step = &program->steps[s];
+    const ar_node *node = &program->model->nodes[step->node];
+    if (!step->used) return;
+    ar_op_call call = make_call(workspace, s);
+    ar_real *dy = ar_workspace_gradient(workspace, step->value);
+    if (step->masked && !step->gated)
+        program->kernels->gate(floats(workspace, step->value), dy,
+                               at(workspace, workspace->plan->mask[s]), dy, false);
+    call.dy = dy;
+    call.weight = step->backward;
+    bool wanted = false;
+    for (int32_t k = 0; k < node->op->inputs; k++) {
+        if (node->inputs[k] == 0 && !input_wanted) continue;
+        wanted = true;
+        call.dx[k] = ar_workspace_gradient(workspace, node->inputs[k]);
+        call.accumulate[k] = step->accumulate[k];
+        if (step->gate[k] >= 0)
+            call.gate[k] = at(workspace, workspace->plan->mask[step->gate[k]]);
+    }
+    if (wanted) node->op->backward(&call);
+}
+
+void ar_run_backward(ar_workspace *workspace, const float *dout, float *dx) {
+    const ar_program *program = workspace->program;
+    const ar_node *nodes = program->model->nodes;
+    ar_shape in = nodes[0].shape, out = nodes[program->output].shape;
+    program->kernels->load(workspace->lanes, workspace->count, out.c, ar_shape_pixels(out), dout,
+                           NULL, NULL, ar_workspace_gradient(workspace, program->output));
+    for (int32_t s = program->count - 1; s >= 0; s--)
+        step_backward(workspace, s, dx != NULL);
+    if (dx == NULL) return;
+    ar_real *input = ar_workspace_gradient(workspace, 0);
+    size_t mask = workspace->plan->mask[program->count];
+    if (mask != SIZE_MAX)
+        program->kernels->gate(floats(workspace, 0), input, at(workspace, mask), input, false);
+    program->kernels->store(workspace->lanes, workspace->count, in.c, ar_shape_pixels(in), input,
+                            program->scale, dx);
+}
+
+static int64_t step_pieces(const ar_program *program, int32_t s) {
+    const ar_node *node = &program->model->nodes[program->steps[s].node];
+    if (node->op->gradient == NULL || !program->steps[s].used) return 0;
+    return (node->shape.c + GRADIENT_OUTPUTS - 1) / GRADIENT_OUTPUTS;
+}
+
+int64_t ar_run_gradient_pieces(const ar_program *program) {
+    int64_t pieces = 0;
+    for (int32_t s = 0; s < program->count; s++)
+        pieces += step_pieces(program, s);
+    return pieces;
+}
+
+/* Weights that a quantization record clamps have no straight-through gradient. */
+static void clear_clamped(const ar_program *program, const ar_node *node, int32_t begin,
+                          int32_t end, ar_real *gradient) {
+    const ar_parameter *weight = &program->model->parameters[node->weight];
+    const ar_quant *record = &node->weights;
+    if (record->bits <= 1) return;
+    int64_t per = weight->count / node->shape.c;
+    for (int64_t i = begin * per; i < end * per; i++) {
+        ar_real scale = record->scales[record->count == 1 ? 0 : i / per];
+        double code = rint((double)(program->model->slab[weight->offset + i] / scale));
+        if (code > record->high || code < record->low) gradient[i] = 0;
+    }
+}
+
+void ar_run_gradient_piece(ar_workspace *const *tiles, int32_t count, int64_t piece,
+                           ar_real *scratch, ar_real *gradient) {
+    const ar_program *program = tiles[0]->program;
+    const advrob_model *model = program->model;
+    const ar_real *x[AR_MAX_TILES], *dy[AR_MAX_TILES];
+    int32_t s = 0;
+    while (piece >= step_pieces(program, s))
+        piece -= step_pieces(program, s++);
+    const ar_step *step = &program->steps[s];
+    const ar_node *node = &model->nodes[step->node];
+    const ar_parameter *weight = &model->parameters[node->weight];
+    for (int32_t t = 0; t < count; t++) {
+        x[t] = ar_workspace_value(tiles[t], node->inputs[0]);
+        dy[t] = ar_workspace_gradient(tiles[t], step->value);
+    }
+    ar_op_gradient call = {
+        .kernels = program->kernels,
+        .attributes = &node->attributes,
+        .prepared = step->prepared,
+        .lanes = tiles[0]->lanes,
+        .tiles = count,
+        .in = model->nodes[node->inputs[0]].shape,
+        .out = node->shape,
+        .x = x,
+        .dy = dy,
+        .begin = (int32_t)piece * GRADIENT_OUTPUTS,
+        .end = (int32_t)piece * GRADIENT_OUTPUTS + GRADIENT_OUTPUTS,
+        .scratch = scratch + weight->offset,
+        .dweight = gradient + weight->offset,
+        .dbias = node->bias < 0 ? NULL : gradient + model->parameters[node->bias].offset,
+    };
+    if (call.end > node->shape.c) call.end = node->shape.c;
+    node->op->gradient(&call);
+    clear_clamped(program, node, call.begin, call.end, call.dweight);
+}
+
+typedef struct forward_job {
+    ar_program *program;
+    int64_t n;
+    int32_t lanes;
+    const float *x;
+    float *out;
+    ar_workspace *workspaces[AR_MAX_THREADS]; /* by worker, taken on first use */
+} forward_job;
+
+static int32_t forward_piece(void *arg, int64_t piece, int32_t worker) {
+    forward_job *job = arg;
+    const ar_node *nodes = job->program->model->nodes;
+    int64_t first = piece * job->lanes, count = job->n - first;
+    if (count > job->lanes) count = job->lanes;
+    if (job->workspaces[worker] == NULL) {
+        int32_t status = ar_workspace_take(job->program, AR_RUN_FORWARD, job->lanes,
+                                           &job->workspaces[worker]);
+        if (status < 0) return status;
+    }
+    ar_run_forward(job->workspaces[worker], (int32_t)count,
+                   job->x + first * ar_shape_count(nodes[0].shape),
+                   job->out + first * ar_shape_count(nodes[job->program->output].shape));
+    return ADVROB_OK;
+}
+
+int32_t ar_program_forward(ar_program *program, int64_t n, const float *x, float *out) {
+    int32_t lanes = ar_tile_lanes(n);
+    advrob_context *ctx = program->model->ctx;
+    forward_job job = {program, n, lanes, x, out, {NULL}};
+    int32_t status = ar_parallel(ctx, (n + lanes - 1) / lanes, forward_piece, NULL, &job);
+    for (int32_t i = 0; i < ar_workers(ctx); i++)
+        ar_workspace_give(job.workspaces[i]);
+    return status;
+}

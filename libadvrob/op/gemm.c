@@ -1,0 +1,217 @@
+/* Convolutions as batch-reduce GEMMs (kernel/kernel.h): for each output pixel a list of runs of
+ * contiguous input, only over taps that exist, so padding costs nothing and stride 2 backward is not
+ * dilated (reference: performance measurements in docs/performance.md). */
+#include "gemm.h"
+
+#include "window.h"
+
+typedef struct gemm_lists {
+    int32_t *first;            /* forward, per output pixel */
+    ar_segment *segments;
+    int32_t *back_first;       /* backward, per input pixel */
+    ar_segment *back_segments;
+    int32_t *pair_first;       /* weight gradient, per tap */
+    ar_pair *pairs;
+} gemm_lists;
+
+/* Backward weights keep their taps of one stride residue together, descending, so that the taps that
+ * one input pixel meets are neighbours there and in the output: they merge to one run.
+ * Position of tap k in that order. */
+static int32_t back_position(int32_t k, int32_t kernel, int32_t stride) {
+    int32_t position = 0;
+    for (int32_t residue = 0; residue < k % stride; residue++)
+        position += (kernel - residue + stride - 1) / stride;
+    int32_t largest = k + (kernel - 1 - k) / stride * stride;
+    return position + (largest - k) / stride;
+}
+
+static void forward_lists(const ar_attributes *a, const ar_shape *in, const ar_shape *out,
+                          gemm_lists *lists) {
+    int32_t n = 0;
+    for (int32_t oy = 0; oy < out->h; oy++)
+        for (int32_t ox = 0; ox < out->w; ox++) {
+            int32_t y0, y1, x0, x1, top = oy * a->stride[0] - a->padding[0];
+            int32_t left = ox * a->stride[1] - a->padding[1];
+            ar_window_range(oy, a->stride[0], a->padding[0], a->kernel[0], in->h, &y0, &y1);
+            ar_window_range(ox, a->stride[1], a->padding[1], a->kernel[1], in->w, &x0, &x1);
+            lists->first[oy * out->w + ox] = n;
+            for (int32_t ky = y0; ky < y1 && x0 < x1; ky++)
+                lists->segments[n++] =
+                    (ar_segment){.x = ((top + ky) * in->w + left + x0) * in->c,
+                                 .w = (ky * a->kernel[1] + x0) * in->c,
+                                 .k = (x1 - x0) * in->c};
+        }
+    lists->first[ar_shape_pixels(*out)] = n;
+}
+
+/* The taps of one axis that input position i meets: k = i + padding - stride * o for outputs o in
+ * [*begin, *end). */
+static void back_range(int32_t i, int32_t kernel, int32_t stride, int32_t padding, int32_t outputs,
+                       int32_t *begin, int32_t *end) {
+    int32_t low = i + padding - kernel + 1;
+    *begin = low <= 0 ? 0 : (low + stride - 1) / stride;
+    *end = (i + padding) / stride + 1;
+    if (*end > outputs) *end = outputs;
+}
+
+static void backward_lists(const ar_attributes *a, const ar_shape *in, const ar_shape *out,
+                           gemm_lists *lists) {
+    int32_t n = 0;
+    for (int32_t iy = 0; iy < in->h; iy++)
+        for (int32_t ix = 0; ix < in->w; ix++) {
+            int32_t y0, y1, x0, x1;
+            back_range(iy, a->kernel[0], a->stride[0], a->padding[0], out->h, &y0, &y1);
+            back_range(ix, a->kernel[1], a->stride[1], a->padding[1], out->w, &x0, &x1);
+            lists->back_first[iy * in->w + ix] = n;
+            for (int32_t oy = y0; oy < y1 && x0 < x1; oy++) {
+                int32_t ky = iy + a->padding[0] - oy * a->stride[0];
+                int32_t kx = ix + a->padding[1] - x0 * a->stride[1];
+                int32_t row = back_position(ky, a->kernel[0], a->stride[0]) * a->kernel[1] +
+                              back_position(kx, a->kernel[1], a->stride[1]);
+                lists->back_segments[n++] = (ar_segment){.x = (oy * out->w + x0) * out->c,
+                                                         .w = row * out->c,
+                                                         .k = (x1 - x0) * out->c};
+            }
+        }
+    lists->back_first[ar_shape_pixels(*in)] = n;
+}
+
+static void pair_lists(const ar_attributes *a, const ar_shape *in, const ar_shape *out,
+                       gemm_lists *lists) {
+    int32_t n = 0, tap = 0;
+    for (int32_t ky = 0; ky < a->kernel[0]; ky++)
+        for (int32_t kx = 0; kx < a->kernel[1]; kx++) {
+            lists->pair_first[tap++] = n;
+            for (int32_t oy = 0; oy < out->h; oy++)
+                for (int32_t ox = 0; ox < out->w; ox++) {
+                    int32_t iy = oy * a->stride[0] - a->padding[0] + ky;
+                    int32_t ix = ox * a->stride[1] - a->padding[1] + kx;
+                    if (iy < 0 || iy >= in->h || ix < 0 || ix >= in->w) continue;
+                    lists->pairs[n++] = (ar_pair){.x = (iy * in->w + ix) * in->c,
+                                                  .y = oy * out->w + ox};
+                }
+        }
+    lists->pair_first[tap] = n;
+}
+
+int32_t ar_gemm_prepare(const ar_attributes *a, const ar_shape *in, const ar_shape *out,
+                        ar_arena *arena, const void **prepared) {
+    int32_t status = ADVROB_OK;
+    void *block;
+    size_t pixels = (size_t)ar_shape_pixels(*out), back = (size_t)ar_shape_pixels(*in);
+    size_t taps = (size_t)a->kernel[0] * a->kernel[1];
+    AR_TRY(ar_window_check_lists(a, out));
+    AR_TRY(ar_arena_alloc(arena, 1, sizeof(gemm_lists), "index lists", &block));
+    gemm_lists *lists = block;
+    AR_TRY(ar_arena_alloc(arena, pixels + 1, sizeof(int32_t), "index lists", &block));
+    lists->first = block;
+    AR_TRY(ar_arena_alloc(arena, pixels * a->kernel[0], sizeof(ar_segment), "index lists", &block));
+    lists->segments = block;
+    AR_TRY(ar_arena_alloc(arena, back + 1, sizeof(int32_t), "index lists", &block));
+    lists->back_first = block;
+    AR_TRY(ar_arena_alloc(arena, back * a->kernel[0], sizeof(ar_segment), "index lists", &block));
+    lists->back_segments = block;
+    AR_TRY(ar_arena_alloc(arena, taps + 1, sizeof(int32_t), "index lists", &block));
+    lists->pair_first = block;
+    AR_TRY(ar_arena_alloc(arena, pixels * taps, sizeof(ar_pair), "index lists", &block));
+    lists->pairs = block;
+    forward_lists(a, in, out, lists);
+    backward_lists(a, in, out, lists);
+    pair_lists(a, in, out, lists);
+    *prepared = lists;
+out:
+    return status;
+}
+
+void ar_gemm_pack(const ar_attributes *a, const ar_shape *in, const ar_kernels *kernels,
+                  const ar_real *weight, ar_real *forward, ar_real *backward) {
+    int32_t kh = a->kernel[0], kw = a->kernel[1], taps = kh * kw, c = in->c, o = a->outputs;
+    int32_t block = kernels->gemm_block;
+    for (int32_t b = 0; b < ar_block_count(o, block); b++) {
+        int32_t begin = ar_block_first(o, block, b), end = ar_block_first(o, block, b + 1);
+        ar_real *to = forward + (size_t)begin * taps * c;
+        for (int32_t t = 0; t < taps; t++)
+            for (int32_t i = 0; i < c; i++)
+                for (int32_t j = begin; j < end; j++)
+                    *to++ = weight[((size_t)j * c + i) * taps + t];
+    }
+    for (int32_t b = 0; b < ar_block_count(c, block); b++) {
+        int32_t begin = ar_block_first(c, block, b), end = ar_block_first(c, block, b + 1);
+        ar_real *base = backward + (size_t)begin * taps * o;
+        for (int32_t t = 0; t < taps; t++) {
+            int32_t row = back_position(t / kw, kh, a->stride[0]) * kw +
+                          back_position(t % kw, kw, a->stride[1]);
+            ar_real *to = base + (size_t)row * o * (end - begin);
+            for (int32_t j = 0; j < o; j++)
+                for (int32_t i = begin; i < end; i++)
+                    *to++ = weight[((size_t)j * c + i) * taps + t];
+        }
+    }
+}
+
+void ar_gemm_forward(const ar_op_call *call) {
+    const gemm_lists *lists = call->prepared;
+    const ar_attributes *a = call->attributes;
+    ar_gemm gemm = {
+        .lanes = call->lanes,
+        .pixels = ar_shape_pixels(call->out),
+        .outputs = call->out.c,
+        .rows = a->kernel[0] * a->kernel[1] * call->in[0].c,
+        .x = call->x[0],
+        .w = call->weight,
+        .bias = call->bias,
+        .y = call->y,
+        .first = lists->first,
+        .segments = lists->segments,
+        .relu = call->relu,
+        .mask = call->state,
+    };
+    call->kernels->gemm(&gemm);
+}
+
+void ar_gemm_backward(const ar_op_call *call) {
+    const gemm_lists *lists = call->prepared;
+    const ar_attributes *a = call->attributes;
+    if (call->dx[0] == NULL) return;
+    ar_gemm gemm = {
+        .lanes = call->lanes,
+        .pixels = ar_shape_pixels(call->in[0]),
+        .outputs = call->in[0].c,
+        .rows = a->kernel[0] * a->kernel[1] * call->out.c,
+        .x = call->dy,
+        .w = call->weight,
+        .y = call->dx[0],
+        .first = lists->back_first,
+        .segments = lists->back_segments,
+        .accumulate = call->accumulate[0],
+        .gate = call->gate[0],
+    };
+    call->kernels->gemm(&gemm);
+}
+
+void ar_gemm_gradient(const ar_op_gradient *call) {
+    const gemm_lists *lists = call->prepared;
+    int32_t taps = call->attributes->kernel[0] * call->attributes->kernel[1], c = call->in.c;
+    ar_wgrad wgrad = {
+        .lanes = call->lanes,
+        .tiles = call->tiles,
+        .taps = taps,
+        .channels = c,
+        .outputs = call->out.c,
+        .pixels = ar_shape_pixels(call->out),
+        .begin = call->begin,
+        .end = call->end,
+        .x = call->x,
+        .dy = call->dy,
+        .first = lists->pair_first,
+        .pairs = lists->pairs,
+        .dw = call->scratch,
+        .db = call->dbias,
+    };
+    call->kernels->wgrad(&wgrad);
+    for (int32_t o = call->begin; o < call->end; o++) /* [tap][c] to [c][tap] */
+        for (int32_t t = 0; t < taps; t++)
+            for (int32_t i = 0; i < c; i++)
+                call->dweight[((size_t)o * c + i) * taps + t] =
+                    call->scratch[((size_t)o * taps + t) * c + i];
+}

@@ -1,0 +1,39 @@
+/* Global average pooling: the mean of each channel; average pooling with one window. */
+#include "window.h"
+
+static int32_t infer(const ar_attributes *attributes, const ar_shape *in, ar_shape *out) {
+    (void)attributes;
+    *out = (ar_shape){in->c, 1, 1};
+    return ADVROB_OK;
+}
+
+static int32_t prepare(const ar_attributes *attributes, const ar_shape *in, const ar_shape *out,
+                       ar_arena *arena, const void **prepared) {
+    ar_attributes whole = *attributes;
+    whole.kernel[0] = in->h;
+    whole.kernel[1] = in->w;
+    whole.stride[0] = whole.stride[1] = 1;
+    whole.padding[0] = whole.padding[1] = 0;
+    return ar_window_pool_lists(&whole, in, out, arena, prepared);
+}
+
+static void forward(const ar_op_call *call) {
+    ar_pool_call pool = ar_window_pool_call(call);
+    call->kernels->avg_pool(&pool);
+}
+
+static void backward(const ar_op_call *call) {
+    ar_pool_call pool = ar_window_pool_call(call);
+    call->kernels->avg_pool_backward(&pool);
+}
+
+const ar_op ar_op_global_avg_pool = {
+    .name = "global_avg_pool",
+    .help = "mean of each channel",
+    .inputs = 1,
+    .prune = AR_PRUNE_KEEPS,
+    .infer = infer,
+    .prepare = prepare,
+    .forward = forward,
+    .backward = backward,
+};

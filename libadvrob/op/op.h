@@ -1,0 +1,102 @@
+/* op: one operator a file, with its descriptor at the end. Others include this header, and loss.h.
+ *
+ * An operator sees one tile of images (kernel/kernel.h: [h][w][c][lanes]). A new operator is one file
+ * and one line in ops.inc; the gradient check and the planner then know it. */
+#ifndef AR_OP_H
+#define AR_OP_H
+
+#include "tensor/tensor.h"
+
+#define AR_MAX_INPUTS 2
+#define AR_MAX_PARAMETERS 2
+
+/* What an operator's node is told. Kernel and stride are 1 where nothing was said, so that a linear
+ * layer is a convolution of one tap. */
+typedef struct ar_attributes {
+    int32_t kernel[2], stride[2], padding[2]; /* height, width */
+    int32_t outputs;                          /* channels out of a convolution or linear layer */
+    bool bias;
+} ar_attributes;
+
+/* How channels of inputs and output are tied when channels are removed. */
+enum {
+    AR_PRUNE_PRODUCES, /* makes channels of its own from all input channels */
+    AR_PRUNE_KEEPS,    /* output channel i is input channel i */
+    AR_PRUNE_SPREADS,  /* flatten: input channel i is outputs [i * hw, (i + 1) * hw) */
+    AR_PRUNE_TIES      /* all inputs and the output lose the same channels */
+};
+
+/* A parameter's shape; rank 0: the node has none. */
+typedef struct ar_parameter_shape {
+    int32_t rank;
+    int64_t shape[4];
+    int32_t fan_in;
+} ar_parameter_shape;
+
+/* One tile through one node, forward or backward. */
+typedef struct ar_op_call {
+    const ar_kernels *kernels;
+    const ar_attributes *attributes;
+    const void *prepared; /* what `prepare` made */
+    int32_t lanes;
+    ar_shape in[AR_MAX_INPUTS], out;
+    const ar_real *x[AR_MAX_INPUTS];
+    ar_real *y;
+    const ar_real *weight, *bias; /* packed for this direction; bias NULL when there is none */
+    bool relu;                    /* fused: only if the descriptor says `fuses_relu` */
+    uint8_t *state;               /* what backward needs; NULL when there is no backward */
+    const ar_real *dy;
+    ar_real *dx[AR_MAX_INPUTS];       /* NULL: not wanted */
+    bool accumulate[AR_MAX_INPUTS];   /* add to dx[i] instead of writing it */
+    const uint8_t *gate[AR_MAX_INPUTS]; /* bits to gate dx[i] by; only if `fuses_gate` */
+} ar_op_call;
+
+/* Parameter gradients of one node over all tiles of a batch, outputs [begin, end). */
+typedef struct ar_op_gradient {
+    const ar_kernels *kernels;
+    const ar_attributes *attributes;
+    const void *prepared;
+    int32_t lanes, tiles;
+    ar_shape in, out;
+    const ar_real *const *x;  /* [tiles] */
+    const ar_real *const *dy; /* [tiles] */
+    int32_t begin, end;
+    ar_real *scratch;         /* as many values as the weight has */
+    ar_real *dweight, *dbias; /* in the parameters' own layout; dbias may be NULL */
+} ar_op_gradient;
+
+typedef struct ar_op {
+    const char *name, *help;
+    int32_t inputs;
+    int32_t prune; /* AR_PRUNE_* */
+    bool fuses_relu, fuses_gate;
+    /* The shape of the output; E_SHAPE or E_RANGE names the attribute. */
+    int32_t (*infer)(const ar_attributes *attributes, const ar_shape *in, ar_shape *out);
+    /* Weight and bias; NULL: no parameters. */
+    void (*parameters)(const ar_attributes *attributes, const ar_shape *in,
+                       ar_parameter_shape shapes[AR_MAX_PARAMETERS]);
+    /* Multiply-adds of one image, padding counted; NULL: none. */
+    int64_t (*macs)(const ar_attributes *attributes, const ar_shape *in, const ar_shape *out);
+    /* Index lists that depend on shapes alone; NULL: none are needed. */
+    int32_t (*prepare)(const ar_attributes *attributes, const ar_shape *in, const ar_shape *out,
+                       ar_arena *arena, const void **prepared);
+    /* Packs the weight for forward and backward (each as large as the weight). */
+    void (*pack)(const ar_attributes *attributes, const ar_shape *in, const ar_kernels *kernels,
+                 const ar_real *weight, ar_real *forward, ar_real *backward);
+    /* Bytes of state of a tile; NULL: none. A fused ReLU's bits are the planner's. */
+    size_t (*state_size)(const ar_shape *out, int32_t lanes);
+    void (*forward)(const ar_op_call *call);
+    void (*backward)(const ar_op_call *call);
+    void (*gradient)(const ar_op_gradient *call); /* NULL: no parameters */
+} ar_op;
+
+/* Registry. */
+int32_t ar_op_count(void);
+const ar_op *ar_op_at(int32_t index);
+const ar_op *ar_op_find(const char *name); /* NULL when there is none */
+
+#define AR_OP(name) extern const ar_op ar_op_##name;
+#include "ops.inc"
+#undef AR_OP
+
+#endif

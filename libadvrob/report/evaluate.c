@@ -1,0 +1,97 @@
+/* Evaluation into a row: accuracies with their 95 % intervals. */
+#include <string.h>
+
+#include "report.h"
+
+typedef struct evaluation_options {
+    ar_option_list attacks;
+    const char *labels;
+    int64_t batch_size;
+} evaluation_options;
+
+static const ar_option entries[] = {
+    AR_LIST(evaluation_options, attacks, "attacks, each with its own options"),
+    AR_STR(evaluation_options, labels, "", NULL,
+           "column labels of the attacks, comma-separated; empty: their names"),
+    AR_I64(evaluation_options, batch_size, 1024, 1, 65536, "images in memory at a time"),
+};
+const ar_option_table ar_evaluation_options = AR_TABLE(evaluation_options, entries);
+
+/* Label number i of "a,b,c"; "" when the list is shorter. */
+static void pick_label(const char *labels, int32_t i, char *out, size_t size) {
+    for (; i > 0 && *labels != 0; labels++)
+        if (*labels == ',') i--;
+    size_t length = i > 0 ? 0 : strcspn(labels, ",");
+    if (length >= size) length = size - 1;
+    memcpy(out, labels, length);
+    out[length] = 0;
+}
+
+static int32_t put_share(advrob_report *report, const char *label, int64_t hits, int64_t n) {
+    static const char *const suffix[3] = {"accuracy", "low", "high"};
+    int32_t status = ADVROB_OK;
+    double values[3] = {(double)hits / (double)n};
+    char column[96];
+    ar_wilson(hits, n, &values[1], &values[2]);
+    for (int32_t i = 0; i < 3; i++) {
+        ar_format(column, sizeof column, "%s_%s", label, suffix[i]);
+        AR_TRY(ar_report_put(report, column,
+                             (ar_cell){.kind = ADVROB_TYPE_F64, .number = values[i]}));
+    }
+out:
+    return status;
+}
+
+static int32_t put_all(advrob_report *report, const evaluation_options *o,
+                       const ar_evaluation *result) {
+    int32_t status = ADVROB_OK;
+    char label[64];
+    AR_TRY(ar_report_put(report, "test_images",
+                         (ar_cell){.kind = ADVROB_TYPE_I64, .whole = result->images}));
+    AR_TRY(put_share(report, "clean", result->clean, result->images));
+    for (int32_t i = 0; i < result->attacks; i++) {
+        pick_label(o->labels, i, label, sizeof label);
+        if (label[0] == 0) ar_copy_text(label, sizeof label, o->attacks.items[i].component);
+        AR_TRY(put_share(report, label, result->robust[i], result->images));
+    }
+    if (result->attacks > 1)
+        AR_TRY(put_share(report, "worst", result->worst, result->images));
+out:
+    return status;
+}
+
+int32_t ar_report_evaluate(advrob_report *report, advrob_target *target,
+                           const advrob_dataset *test, const advrob_options *options) {
+    int32_t status = ADVROB_OK, made = 0;
+    evaluation_options o;
+    advrob_attack *attacks[AR_MAX_ATTACKS];
+    ar_evaluation result;
+    ar_arena arena;
+    const int32_t *shape = test->images->shape;
+    ar_option_scope scope = {"", &ar_evaluation_options};
+    ar_arena_init(&arena, &report->ctx->memory);
+    AR_TRY(ar_options_check(options, "evaluation", &scope, 1));
+    AR_TRY(ar_options_read(options, "evaluation", "", &ar_evaluation_options, &arena, &o));
+    if (report->row_count == 0)
+        AR_FAIL(ADVROB_E_INVALID, "report: no row yet; call advrob_report_add_row first");
+    if (o.attacks.count > AR_MAX_ATTACKS)
+        AR_FAIL(ADVROB_E_LIMIT, "evaluation: %zu attacks, expected at most %d", o.attacks.count,
+                AR_MAX_ATTACKS);
+    if (shape[0] != target->shape.c || shape[1] != target->shape.h || shape[2] != target->shape.w ||
+        test->images->classes > target->classes)
+        AR_FAIL(ADVROB_E_SHAPE,
+                "evaluation: images %d x %d x %d in %d classes, the target takes %d x %d x %d in %d",
+                shape[0], shape[1], shape[2], test->images->classes, target->shape.c,
+                target->shape.h, target->shape.w, target->classes);
+    for (size_t i = 0; i < o.attacks.count; i++, made++)
+        AR_TRY(ar_attack_create(report->ctx, o.attacks.items[i].component,
+                                o.attacks.items[i].options, &attacks[i]));
+    AR_TRY(ar_evaluate(target, test, (const advrob_attack *const *)attacks, made, o.batch_size,
+                       &result));
+    AR_TRY(put_all(report, &o, &result));
+out:
+    for (int32_t i = 0; i < made; i++)
+        ar_attack_release(attacks[i]);
+    ar_arena_free(&arena);
+    return status;
+}

@@ -1,0 +1,59 @@
+/* report: rows of named figures, as a person or a machine reads them. Others include this header
+ * alone. */
+#ifndef AR_REPORT_H
+#define AR_REPORT_H
+
+#include <advrob/report.h>
+
+#include "io/io.h"
+#include "io/json.h"
+#include "method/method.h"
+
+/* A cell; kind 0 is empty. */
+typedef struct ar_cell {
+    int32_t kind; /* ADVROB_TYPE_STR, _F64, _I64 */
+    double number;
+    int64_t whole;
+    char *text; /* owned */
+} ar_cell;
+
+typedef struct ar_setting {
+    char *key;
+    ar_cell value;
+} ar_setting;
+
+struct advrob_report {
+    advrob_context *ctx;
+    ar_setting *settings;
+    int32_t setting_count;
+    char **columns;
+    int32_t column_count;
+    ar_cell **rows; /* [rows]: [row_columns[row]] cells */
+    int32_t *widths;
+    int32_t row_count;
+};
+
+int32_t ar_report_create(advrob_context *ctx, advrob_report **out);
+void ar_report_destroy(advrob_report *report); /* NULL is fine */
+int32_t ar_report_add_column(advrob_report *report, const char *name);
+int32_t ar_report_add_row(advrob_report *report);
+/* Into the last row; values are copied. kind 0 clears. */
+int32_t ar_report_put(advrob_report *report, const char *column, ar_cell value);
+int32_t ar_report_set(advrob_report *report, const char *key, ar_cell value);
+/* NULL when there is nothing. */
+const ar_cell *ar_report_get(const advrob_report *report, int32_t row, const char *column);
+/* A cell's text as CSV and table print it. */
+void ar_cell_print(ar_buffer *buffer, const ar_cell *cell);
+
+/* Evaluation into the current row (include/advrob/report.h). */
+extern const ar_option_table ar_evaluation_options;
+int32_t ar_report_evaluate(advrob_report *report, advrob_target *target,
+                           const advrob_dataset *test, const advrob_options *options);
+
+/* csv.c, json.c. */
+void ar_report_csv(const advrob_report *report, ar_buffer *buffer);
+void ar_report_json(const advrob_report *report, ar_buffer *buffer);
+int32_t ar_report_write(const advrob_report *report, const char *path);
+int32_t ar_report_read_csv(advrob_report *report, const char *path);
+
+#endif

@@ -1,0 +1,290 @@
+#!/usr/bin/env python3
+"""The program examples/reproduce from outside, on the preset "tiny": the same figures for any number
+of threads, going on after a stop, Ctrl-C, and refusal of bad input with one line.
+
+    check_reproduce.py BUILD      BUILD is the build folder
+
+Needs Fashion-MNIST (dataset-fashion-mnist); without it the test is skipped, but fails where CI is set.
+"""
+import csv
+import gzip
+import json
+import os
+import resource
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+DATA = Path('/usr/share/datasets/fashion-mnist')
+SKIP = 77
+RUN_LIMIT = 300
+VARYING = ('latency_', 'finetune_seconds')  # figures of time, not of the net
+
+
+class Failure(Exception):
+    pass
+
+
+def expect(truth, text):
+    if not truth:
+        raise Failure(text)
+
+
+def find_program(build):
+    found = [path for path in sorted(Path(build, 'examples').rglob('reproduce'))
+             if path.is_file() and os.access(path, os.X_OK)]
+    expect(found, f'no program "reproduce" under {build}/examples')
+    return str(found[0])
+
+
+def run(program, *arguments, limits=None, limit=RUN_LIMIT):
+    """A finished run: status, stdout, stderr."""
+    return subprocess.run([program, *map(str, arguments)], capture_output=True, text=True,
+                          timeout=limit, preexec_fn=limits, stdin=subprocess.DEVNULL)
+
+
+def tiny(program, out, *more, threads=2):
+    done = run(program, '--preset', 'tiny', '--data', DATA, '--out', out, '--threads', threads, *more)
+    expect(done.returncode == 0, f'run into {out} ended with {done.returncode}: {done.stderr}')
+    return done
+
+
+# Results
+
+def rows(folder):
+    """The rows of results.csv, less the columns that hold time."""
+    with open(Path(folder, 'results.csv'), newline='', encoding='utf-8') as file:
+        table = list(csv.reader(file))
+    expect(len(table) > 1, f'{folder}/results.csv has no rows')
+    expect(all(len(row) == len(table[0]) for row in table), f'{folder}/results.csv is ragged')
+    kept = [i for i, name in enumerate(table[0]) if not name.startswith(VARYING)]
+    return [[row[i] for i in kept] for row in table]
+
+
+def models(folder):
+    return {path.name: path.read_bytes() for path in sorted(Path(folder, 'models').iterdir())}
+
+
+def check_same(one, other, what):
+    a, b = rows(one), rows(other)
+    expect(a[0] == b[0], f'{what}: other columns: {a[0]} and {b[0]}')
+    expect(len(a) == len(b), f'{what}: {len(a) - 1} rows and {len(b) - 1} rows')
+    for row, twin in zip(a, b):
+        for name, x, y in zip(a[0], row, twin):
+            expect(x == y, f'{what}: {name} is {x} and {y} in {row}')
+    first, second = models(one), models(other)
+    expect(first.keys() == second.keys(), f'{what}: other models')
+    for name, data in first.items():
+        expect(data == second[name], f'{what}: {name} has other bytes')
+
+
+def check_files(folder):
+    """Whatever lies in the folder is whole."""
+    for path in Path(folder).rglob('*'):
+        expect('.tmp' not in path.name, f'{path} was left behind')
+        if path.name.endswith('.json'):
+            json.loads(path.read_text(encoding='utf-8'))
+        elif path.name.endswith('.safetensors'):
+            check_safetensors(path)
+        elif path.name == 'results.csv' and path.stat().st_size:
+            rows(folder)
+
+
+def check_safetensors(path):
+    data = path.read_bytes()
+    expect(len(data) > 8, f'{path} is cut')
+    length = struct.unpack('<Q', data[:8])[0]
+    header = json.loads(data[8:8 + length])
+    end = max(entry['data_offsets'][1] for name, entry in header.items() if name != '__metadata__')
+    expect(8 + length + end == len(data), f'{path} is cut')
+
+
+# Cases
+
+def case_threads(program, folder):
+    """The same bits for 1, 2 and 3 threads."""
+    for threads in (1, 2, 3):
+        tiny(program, folder / f't{threads}', threads=threads)
+        check_files(folder / f't{threads}')
+    check_same(folder / 't1', folder / 't2', '1 and 2 threads')
+    check_same(folder / 't1', folder / 't3', '1 and 3 threads')
+
+
+def case_again(program, folder):
+    """A second run repeats nothing; --fresh does all anew."""
+    out = folder / 'again'
+    shutil.copytree(folder / 't1', out)
+    before = (out / 'results.csv').read_bytes()
+    seconds = []
+    for _ in range(2):
+        start = time.monotonic()
+        tiny(program, out)
+        seconds.append(time.monotonic() - start)
+    expect(min(seconds) < 2, f'a second run took {min(seconds):.1f} s')
+    expect((out / 'results.csv').read_bytes() == before, 'a second run changed results.csv')
+    written = {path: path.stat().st_mtime_ns for path in (out / 'models').iterdir()}
+    tiny(program, out, '--fresh')
+    check_same(folder / 't1', out, 'first and fresh run')
+    for path, stamp in written.items():
+        expect(path.stat().st_mtime_ns > stamp, f'--fresh kept {path.name}')
+
+
+def case_settings(program, folder):
+    """Results of other settings are not mixed."""
+    done = run(program, '--preset', 'tiny', '--data', DATA, '--out', folder / 't1', '--seed', 7)
+    check_refusal('other seed in the same folder', done)
+
+
+def case_interrupt(program, folder):
+    """Ctrl-C ends within a second with status 130; the next run goes on to the same figures."""
+    out = folder / 'stopped'
+    command = [program, '--preset', 'tiny', '--data', str(DATA), '--out', str(out), '--threads', '2']
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as job:
+        time.sleep(1.5)
+        expect(job.poll() is None, 'the run was over before it could be stopped')
+        job.send_signal(signal.SIGINT)
+        start = time.monotonic()
+        try:
+            job.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            job.kill()
+            raise Failure('Ctrl-C had no effect within 30 s') from None
+        seconds = time.monotonic() - start
+    expect(job.returncode == 130, f'Ctrl-C ended the run with status {job.returncode}')
+    expect(seconds < 1, f'Ctrl-C took {seconds:.1f} s')
+    check_files(out)
+    tiny(program, out)
+    check_same(folder / 't1', out, 'undisturbed and stopped run')
+
+
+# Bad input
+
+def check_refusal(what, done, statuses=(1, 2)):
+    expect(done.returncode in statuses, f'{what}: status {done.returncode}: {done.stderr}')
+    lines = done.stderr.splitlines()
+    expect(len(lines) == 1 and lines[0].strip(), f'{what}: not one line on stderr: {done.stderr!r}')
+
+
+def images(count, magic=0x803, claimed=None):
+    pixels = bytes(range(256)) * (count * 784 // 256 + 1)
+    return struct.pack('>IIII', magic, claimed or count, 28, 28) + pixels[:count * 784]
+
+
+def labels(count, wrong=False):
+    data = bytearray(i % 10 for i in range(count))
+    if wrong:
+        data[count // 2] = 10
+    return struct.pack('>II', 0x801, count) + bytes(data)
+
+
+def make_data(folder, **parts):
+    """A made-up dataset of 4,000 and 500 images; parts replace files by other bytes."""
+    folder.mkdir()
+    files = {'train_images': images(4000), 'train_labels': labels(4000),
+             't10k_images': images(500), 't10k_labels': labels(500)}
+    for name, data in files.items():
+        split, what = name.split('_')
+        packed = gzip.compress(data, compresslevel=1)
+        packed = parts.get(name, lambda plain, packed: packed)(data, packed)
+        if packed is not None:
+            kind = 'idx3' if what == 'images' else 'idx1'
+            (folder / f'{split}-{what}-{kind}-ubyte.gz').write_bytes(packed)
+    return folder
+
+
+def packed(data):
+    return lambda _plain, _packed: gzip.compress(data, compresslevel=1)
+
+
+BROKEN = {
+    'missing file': {'t10k_labels': lambda _plain, _packed: None},
+    'cut gzip file': {'train_images': lambda _plain, data: data[:len(data) // 2]},
+    'cut gzip test file': {'t10k_images': lambda _plain, data: data[:-20]},
+    'empty file': {'train_labels': lambda _plain, _packed: b''},
+    'no gzip data': {'train_images': lambda _plain, _packed: b'\x1f\x8b' + b'x' * 5000},
+    'wrong checksum': {'train_labels': lambda _plain, data: data[:-8] + b'\0' * 4 + data[-4:]},
+    'wrong magic': {'train_images': packed(images(4000, magic=0x804))},
+    'labels for images': {'train_images': packed(labels(4000))},
+    'fewer images than claimed': {'train_images': packed(images(4000, claimed=4001))},
+    'huge count': {'train_images': packed(images(4000, claimed=0xffffffff))},
+    'counts differ': {'train_labels': packed(labels(3999))},
+    'label out of range': {'train_labels': packed(labels(4000, wrong=True))},
+}
+USAGE = [
+    ['--prest', 'tiny'], ['--preset', 'tinny'], ['--preset'], ['--preset='], ['extra'], ['-x'],
+    ['--dataset', 'cifar'], ['--protocol', 'pixels'], ['--base', 'none'], ['--only', 'prun:0.5'],
+    ['--only', 'prune:2'], ['--only', 'prune:-0.5'], ['--only', 'prune:nan'], ['--only', 'quant:int0'],
+    ['--only', ''], ['--threads', '-1'], ['--threads', 'nan'], ['--threads', '1e99'],
+    ['--threads', '99999999999999999999'], ['--repeats', '0'], ['--repeats', '-3'],
+    ['--seed', '-1'], ['--seed', '1.5'], ['--seed', 'nan'], ['--seed', ''], ['--fresh=1'],
+]
+
+
+def case_data(program, folder):
+    """Damaged data is refused."""
+    done = run(program, '--preset', 'tiny', '--data', folder / 'nowhere', '--out', folder / 'bad')
+    check_refusal('missing data folder', done)
+    for number, (what, parts) in enumerate(BROKEN.items()):
+        data = make_data(folder / f'data{number}', **parts)
+        check_refusal(what, run(program, '--preset', 'tiny', '--data', data, '--out', folder / 'bad'))
+        shutil.rmtree(data)
+        check_files(folder / 'bad')
+
+
+def case_usage(program, folder):
+    """Wrong arguments are refused."""
+    for arguments in USAGE:
+        done = run(program, '--data', DATA, '--out', folder / 'usage', *arguments)
+        check_refusal(' '.join(arguments), done, (2,))
+    expect(not (folder / 'usage').exists(), 'wrong arguments made a folder')
+
+
+def case_folder(program, folder):
+    """A folder that cannot be written, also for root: under a file, under /proc, a full disk."""
+    (folder / 'file').write_text('x')
+    for out in (folder / 'file', folder / 'file' / 'below', '/proc/advrob', '/dev/null'):
+        check_refusal(f'--out {out}', run(program, '--preset', 'tiny', '--data', DATA, '--out', out))
+    for size in (64, 65536):
+        out = folder / f'full{size}'
+        done = run(program, '--preset', 'tiny', '--data', DATA, '--out', out, limits=file_limit(size))
+        check_refusal(f'files of at most {size} bytes', done, (1,))
+        check_files(out)
+
+
+def file_limit(size):
+    """EFBIG instead of the signal: what a full disk does."""
+    def limits():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    return limits
+
+
+CASES = [case_usage, case_data, case_folder, case_threads, case_again, case_settings, case_interrupt]
+
+
+def main():
+    if not DATA.is_dir():
+        print(f'skip: {DATA} is missing (Debian package dataset-fashion-mnist)')
+        return 1 if os.environ.get('CI') else SKIP
+    failed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        program = find_program(sys.argv[1])
+        for case in CASES:
+            start = time.monotonic()
+            try:
+                case(program, Path(folder))
+                verdict = 'ok'
+            except (Failure, OSError, ValueError, subprocess.SubprocessError) as failure:
+                failed += 1
+                verdict = f'FAILED: {failure}'
+            print(f'{case.__name__} ({time.monotonic() - start:.1f} s): {verdict}', flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

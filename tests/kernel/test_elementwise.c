@@ -1,0 +1,229 @@
+/* The elementwise slots, pools and tile transposes of every level of this CPU: the same bits as the
+ * definitions written here. */
+#include "guarded.h"
+
+#define ROUNDS 60
+
+/* A few values that are easy to get wrong among random ones. */
+static float *odd_floats(size_t n, size_t align, bool nan) {
+    static const float odd[] = {0.0f,  -0.0f,  0.5f,   1.5f,        2.5f,     -0.5f,     -1.5f,
+                                1e30f, -1e30f, 1e-40f, 16777216.0f, INFINITY, -INFINITY, NAN};
+    int32_t last = (int32_t)(sizeof odd / sizeof odd[0]) - (nan ? 1 : 4);
+    float *x = floats(n, align);
+    for (size_t i = 0; i < n; i++)
+        x[i] = between(0, 2) == 0 ? odd[between(0, last)] : x[i] * 4;
+    return x;
+}
+
+static void *copy(const void *from, size_t size, size_t align) {
+    void *to = take(size, align);
+    memcpy(to, from, size);
+    return to;
+}
+
+static void same(const void *got, const void *want, size_t size, const char *what,
+                 const char *name) {
+    if (memcmp(got, want, size) != 0) fail_msg("%s, level %s", what, name);
+    checks++;
+}
+
+static void relu_gate(const ar_kernels *k, size_t n) {
+    size_t all = n * sizeof(float);
+    float *x = odd_floats(n, 64, true), *y = take(all, 64), *want = take(all, 64);
+    uint8_t *mask = bytes(n / 8), *bits = take(n / 8, 1);
+    memset(bits, 0, n / 8);
+    for (size_t i = 0; i < n; i++) {
+        want[i] = x[i] < 0 ? 0 : x[i];
+        if (x[i] > 0) bits[i / 8] |= (uint8_t)(1 << i % 8);
+    }
+    k->relu((int64_t)n, x, y, mask);
+    same(y, want, all, "relu", k->name);
+    same(mask, bits, n / 8, "relu: mask", k->name);
+    float *place = copy(x, all, 64);
+    k->relu((int64_t)n, place, place, NULL);
+    same(place, want, all, "relu in place", k->name);
+
+    mask = bytes(n / 8);
+    memcpy(y, x, all);
+    float *sum = floats(n, 64), *want_sum = copy(sum, all, 64);
+    for (size_t i = 0; i < n; i++) {
+        want[i] = bit(mask, (int64_t)i) ? x[i] : 0;
+        want_sum[i] += want[i];
+    }
+    k->gate((int64_t)n, x, mask, y, false);
+    same(y, want, all, "gate", k->name);
+    k->gate((int64_t)n, x, mask, sum, true);
+    same(sum, want_sum, all, "gate: accumulate", k->name);
+    k->gate((int64_t)n, x, mask, x, false);
+    same(x, want, all, "gate in place", k->name);
+}
+
+static void add_step_sgd(const ar_kernels *k, size_t n) {
+    size_t all = n * sizeof(float);
+    float *a = odd_floats(n, 4, false), *b = odd_floats(n, 4, false), *want = take(all, 4);
+    for (size_t i = 0; i < n; i++)
+        want[i] = a[i] + b[i];
+    float *y = copy(a, all, 4);
+    k->add((int64_t)n, y, b, y);
+    same(y, want, all, "add in place", k->name);
+    k->add((int64_t)n, a, b, y);
+    same(y, want, all, "add", k->name);
+
+    float *lo = floats(n, 4), *hi = take(all, 4), *x = copy(a, all, 4);
+    for (size_t i = 0; i < n; i++) {
+        hi[i] = lo[i] + 0.5f;
+        float v = x[i] + (b[i] > 0 ? 0.25f : b[i] < 0 ? -0.25f : 0.0f);
+        want[i] = fminf(fmaxf(v, lo[i]), hi[i]);
+    }
+    k->step(&(ar_step_call){(int64_t)n, x, b, lo, hi, 0.25f});
+    for (size_t i = 0; i < n; i++) /* by value: the sign of a zero is free here */
+        if (x[i] != want[i]) fail_msg("step, level %s", k->name);
+
+    float *w = floats(n, 4), *v = floats(n, 4), *want_v = take(all, 4);
+    for (size_t i = 0; i < n; i++) {
+        float g = a[i] + 0.01f * w[i];
+        want_v[i] = 0.9f * v[i] + g;
+        want[i] = w[i] - 0.1f * want_v[i];
+    }
+    k->sgd((int64_t)n, w, v, a, 0.1f, 0.9f, 0.01f);
+    same(w, want, all, "sgd", k->name);
+    same(v, want_v, all, "sgd: momentum", k->name);
+}
+
+static void quantize(const ar_kernels *k, size_t n, bool fresh) {
+    size_t all = n * sizeof(float), part = (n + 7) / 8;
+    ar_quant_call q = {.n = (int64_t)n, .scale = 0.25f, .zero = 3, .low = 0, .high = 15};
+    float *want = take(all, 4);
+    q.fresh = fresh;
+    q.x = odd_floats(n, 4, true);
+    q.y = take(all, 4);
+    q.mask = bytes(part);
+    uint8_t *bits = copy(q.mask, part, 1);
+    if (between(0, 1)) q.scale = 1.0f;
+    for (size_t i = 0; i < n; i++) {
+        float code = rintf(q.x[i] / q.scale) + q.zero;
+        uint8_t own = (uint8_t)(1 << i % 8);
+        if (code < q.low || code > q.high)
+            bits[i / 8] &= (uint8_t)~own;
+        else if (fresh)
+            bits[i / 8] |= own;
+        code = code < q.low ? q.low : code > q.high ? q.high : code;
+        want[i] = (code - q.zero) * q.scale;
+    }
+    k->quantize(&q);
+    same(q.y, want, all, "quantize", k->name);
+    same(q.mask, bits, part, "quantize: mask", k->name);
+    q.mask = NULL;
+    memcpy(q.y, q.x, all);
+    q.x = q.y;
+    k->quantize(&q);
+    same(q.y, want, all, "quantize in place", k->name);
+}
+
+static void load_store(const ar_kernels *k, int32_t lanes) {
+    int32_t count = between(1, lanes), c = between(1, 5), pixels = between(1, 40);
+    size_t n = (size_t)(count * c * pixels), tile_n = (size_t)(lanes * c * pixels);
+    float *x = floats(n, 4), *tile = take(tile_n * sizeof *tile, 64);
+    float *scale = floats((size_t)c, 4), *shift = floats((size_t)c, 4);
+    float *want = take(tile_n * sizeof *want, 64), *back = take(n * sizeof *back, 4);
+    for (int32_t i = 0; i < lanes * c * pixels; i++) {
+        int32_t l = i % lanes, ch = i / lanes % c, p = i / lanes / c;
+        want[i] = l < count ? x[(l * c + ch) * pixels + p] * scale[ch] + shift[ch] : 0;
+    }
+    k->load(lanes, count, c, pixels, x, scale, shift, tile);
+    same(tile, want, tile_n * sizeof *tile, "load", k->name);
+    for (int32_t with = 0; with < 2; with++) {
+        for (int32_t i = 0; i < count * c * pixels; i++) {
+            int32_t p = i % pixels, ch = i / pixels % c, l = i / pixels / c;
+            x[i] = tile[(p * c + ch) * lanes + l];
+            if (with) x[i] *= scale[ch];
+        }
+        k->store(lanes, count, c, pixels, tile, with ? scale : NULL, back);
+        same(back, x, n * sizeof *x, "store", k->name);
+    }
+}
+
+/* Windows of random pixels: 0 to 6 of each. */
+static void pools(const ar_kernels *k, const ar_kernels *reference, int32_t lanes) {
+    ar_pool_call call = {.lanes = lanes, .channels = between(1, 9)};
+    call.pixels_in = between(1, 20);
+    call.pixels_out = between(1, 12);
+    int32_t row = call.channels * lanes, total = 0;
+    int32_t *first = take(sizeof *first * (size_t)(call.pixels_out + 1), 4);
+    first[0] = 0;
+    for (int32_t p = 0; p < call.pixels_out; p++)
+        first[p + 1] = total += between(0, 6);
+    int32_t *index = take(sizeof *index * (size_t)total, 4);
+    for (int32_t i = 0; i < total; i++)
+        index[i] = between(0, call.pixels_in - 1);
+    size_t n_in = (size_t)(call.pixels_in * row), n_out = (size_t)(call.pixels_out * row);
+    float *want = take(n_out * sizeof *want, 64), *want_dx = floats(n_in, 64);
+    call.first = first;
+    call.index = index;
+    call.scale = floats((size_t)call.pixels_out, 4);
+    call.x = floats(n_in, 64);
+    call.y = floats(n_out, 64);
+    call.dy = floats(n_out, 64);
+    call.dx = copy(want_dx, n_in * sizeof(float), 64);
+    call.choice = bytes(n_out);
+    call.accumulate = between(0, 1);
+    for (int32_t average = 0; average < 2; average++) {
+        if (!call.accumulate) memset(want_dx, 0, n_in * sizeof(float));
+        for (int32_t p = 0; p < call.pixels_out; p++)
+            for (int32_t i = 0; i < row; i++) {
+                int32_t best = first[p];
+                float sum = 0, dy = call.dy[p * row + i];
+                for (int32_t s = first[p]; s < first[p + 1]; s++) {
+                    float v = call.x[index[s] * row + i];
+                    sum += v;
+                    if (v > call.x[index[best] * row + i]) best = s;
+                    if (average) want_dx[index[s] * row + i] += dy * call.scale[p];
+                }
+                if (!average && first[p] < first[p + 1]) {
+                    sum = call.x[index[best] * row + i];
+                    want_dx[index[best] * row + i] += dy;
+                }
+                want[p * row + i] = average ? sum * call.scale[p] : sum;
+            }
+        (average ? k->avg_pool : k->max_pool)(&call);
+        (average ? k->avg_pool_backward : k->max_pool_backward)(&call);
+        same(call.y, want, n_out * sizeof(float), average ? "avg_pool" : "max_pool", k->name);
+        for (size_t i = 0; i < n_in; i++)
+            if (call.dx[i] != want_dx[i]) fail_msg("pool backward, level %s", k->name);
+        ar_pool_call other = call;
+        other.y = take(n_out * sizeof(float), 64);
+        other.choice = take(n_out, 1);
+        memcpy(other.choice, call.choice, n_out);
+        (average ? reference->avg_pool : reference->max_pool)(&other);
+        same(other.y, call.y, n_out * sizeof(float), "pool against reference", k->name);
+        same(other.choice, call.choice, n_out, "pool: choice", k->name);
+    }
+}
+
+static void test_elementwise(void **unused) {
+    (void)unused;
+    for (int32_t round = 0; round < ROUNDS; round++)
+        for (int32_t l = 0; l < level_count; l++) {
+            const ar_kernels *k = levels[l].table;
+            relu_gate(k, (size_t)between(1, 40) * 8);
+            add_step_sgd(k, (size_t)between(1, 300));
+            drop();
+            quantize(k, (size_t)between(1, 300), round % 2 == 0);
+            load_store(k, 8);
+            load_store(k, 16);
+            drop();
+            pools(k, levels[0].table, 8);
+            drop();
+            pools(k, levels[0].table, 16);
+            drop();
+        }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_elementwise),
+        cmocka_unit_test(test_counted),
+    };
+    levels_find();
+    return cmocka_run_group_tests_name("elementwise", tests, NULL, NULL);
+}

@@ -1,0 +1,340 @@
+/* gemm and wgrad of every level of this CPU against definitions in double, on random odd shapes;
+ * and where the same bits are promised, bit by bit. */
+#include "guarded.h"
+#include "tolerance.h"
+
+#define GEMM_SHAPES 400
+#define WGRAD_SHAPES 300
+
+/* ---- shapes ---- */
+
+typedef struct shape {
+    int32_t c, o, h, out, kernel, stride, pad, lanes;
+} shape;
+
+static shape shape_draw(void) {
+    static const int32_t kernels[] = {1, 3, 4, 5};
+    for (;;) {
+        shape s = {.c = channels(), .o = channels(), .h = between(1, 9), .stride = between(1, 2)};
+        s.kernel = kernels[between(0, 3)];
+        s.pad = between(0, 2);
+        s.lanes = 8 * between(1, 2);
+        if (s.h + 2 * s.pad < s.kernel) continue;
+        s.out = (s.h + 2 * s.pad - s.kernel) / s.stride + 1;
+        return s;
+    }
+}
+
+static void describe(const shape *s, const char *what, const char *name) {
+    fail_msg("%s, level %s: c %d o %d h %d kernel %d stride %d pad %d lanes %d", what, name, s->c,
+             s->o, s->h, s->kernel, s->stride, s->pad, s->lanes);
+}
+
+static void segment_add(const int32_t *first, int32_t *n, ar_segment *list, int32_t x, int32_t w,
+                        int32_t k) {
+    ar_segment *last = list + *n - 1;
+    if (*n > *first && last->x + last->k == x && last->w + last->k == w)
+        last->k += k;
+    else
+        list[(*n)++] = (ar_segment){x, w, k};
+}
+
+/* Lists of a convolution or of its gradient with respect to the input; merged where taps are
+ * adjacent. Gradient: rows of weights in falling kx, by residue of the stride. */
+static ar_gemm lists_make(const shape *s, bool backward) {
+    int32_t side = backward ? s->h : s->out, inner = backward ? s->o : s->c, n = 0;
+    ar_gemm call = {.lanes = s->lanes,
+                    .pixels = side * side,
+                    .outputs = backward ? s->c : s->o,
+                    .rows = s->kernel * s->kernel * inner};
+    int32_t *first = take(sizeof *first * (size_t)(side * side + 1), 4);
+    ar_segment *list = calloc((size_t)(side * side * s->kernel * s->kernel) + 1, sizeof *list);
+    first[0] = 0;
+    for (int32_t p = 0; p < side * side; p++) {
+        for (int32_t ky = 0; ky < s->kernel; ky++)
+            for (int32_t i = 0; i < s->kernel; i++) {
+                int32_t row = i, y, x;
+                if (!backward) {
+                    y = p / side * s->stride + ky - s->pad;
+                    x = p % side * s->stride + i - s->pad;
+                    if (y < 0 || x < 0 || y >= s->h || x >= s->h) continue;
+                    x += y * s->h;
+                } else {
+                    int32_t kx = s->kernel - 1 - i;
+                    y = p / side + s->pad - ky;
+                    x = p % side + s->pad - kx;
+                    if (y < 0 || x < 0 || y % s->stride || x % s->stride) continue;
+                    y /= s->stride;
+                    x /= s->stride;
+                    if (y >= s->out || x >= s->out) continue;
+                    x += y * s->out;
+                    int32_t odd = s->stride == 2 && kx % 2; /* residue 0 first */
+                    row = odd ? (s->kernel + 1) / 2 + (s->kernel - 1 - kx) / 2 : i;
+                    if (s->stride == 2 && !odd) row = (s->kernel - 1) / 2 - kx / 2;
+                }
+                segment_add(first + p, &n, list, x * inner, (ky * s->kernel + row) * inner, inner);
+            }
+        first[p + 1] = n;
+    }
+    ar_segment *exact = take(sizeof *exact * (size_t)n, 4);
+    memcpy(exact, list, sizeof *exact * (size_t)n);
+    free(list);
+    call.first = first;
+    call.segments = exact;
+    return call;
+}
+
+/* Weights [rows][outputs] in a level's packing. */
+static const float *pack(const ar_kernels *k, const ar_gemm *call, const float *w) {
+    float *packed = take((size_t)call->rows * (size_t)call->outputs * sizeof *packed, 64);
+    int32_t blocks = ar_block_count(call->outputs, k->gemm_block);
+    for (int32_t b = 0; b < blocks; b++) {
+        int32_t o = ar_block_first(call->outputs, k->gemm_block, b);
+        int32_t width = ar_block_first(call->outputs, k->gemm_block, b + 1) - o;
+        assert_true(width > 0 && width <= k->gemm_block);
+        for (int32_t r = 0; r < call->rows; r++)
+            for (int32_t j = 0; j < width; j++)
+                packed[call->rows * o + r * width + j] = w[r * call->outputs + o + j];
+    }
+    return packed;
+}
+
+/* ---- gemm ---- */
+
+/* One element by the definition, before relu and gate; scale: the sum of the absolute products. */
+static double gemm_value(const ar_gemm *call, const float *w, const float *old, int64_t at,
+                         double *scale) {
+    int64_t p = at / call->lanes / call->outputs, o = at / call->lanes % call->outputs;
+    int64_t lane = at % call->lanes;
+    double a = call->accumulate ? old[at] : call->bias != NULL ? call->bias[o] : 0;
+    *scale = fabs(a);
+    for (int32_t i = call->first[p]; i < call->first[p + 1]; i++) {
+        const ar_segment *s = call->segments + i;
+        for (int32_t k = 0; k < s->k; k++) {
+            double product = (double)w[(s->w + k) * call->outputs + o] *
+                             (double)call->x[(int64_t)(s->x + k) * call->lanes + lane];
+            a += product;
+            *scale += fabs(product);
+        }
+    }
+    return a;
+}
+
+static bool gemm_right(const ar_gemm *call, const float *w, const float *old) {
+    int64_t n = (int64_t)call->pixels * call->outputs * call->lanes;
+    for (int64_t i = 0; i < n; i++) {
+        double scale, a = gemm_value(call, w, old, i, &scale), bound = TOLERANCE_KERNEL * scale;
+        if (call->relu) {
+            if (call->mask != NULL && fabs(a) >= bound && bit(call->mask, i) != (a > 0))
+                return false;
+            a = a > 0 ? a : 0;
+        }
+        if (call->gate != NULL && !bit(call->gate, i)) a = bound = 0;
+        if (!(fabs(a - (double)call->y[i]) <= bound)) return false;
+        checks++;
+    }
+    return true;
+}
+
+/* The same work in two tiles of 8 lanes: bits must be those of one tile of 16. */
+static bool gemm_halves(const ar_kernels *k, const ar_gemm *call, const float *old,
+                        size_t in_floats) {
+    int64_t n = (int64_t)call->pixels * call->outputs * 8;
+    for (int32_t half = 0; half < 2; half++) {
+        ar_gemm part = *call;
+        float *x = take(in_floats / 2 * sizeof *x, 64), *y = take((size_t)n * sizeof *y, 64);
+        uint8_t *mask = take((size_t)n / 8, 1), *gate = take((size_t)n / 8, 1);
+        for (size_t i = 0; i < in_floats / 2; i++)
+            x[i] = call->x[i / 8 * 16 + (size_t)half * 8 + i % 8];
+        for (int64_t i = 0; i < n; i++)
+            y[i] = old[i / 8 * 16 + half * 8 + i % 8];
+        for (int64_t i = 0; i < n / 8 && call->gate != NULL; i++)
+            gate[i] = call->gate[i * 2 + half];
+        part.lanes = 8;
+        part.x = x;
+        part.y = y;
+        if (call->mask != NULL) part.mask = mask;
+        if (call->gate != NULL) part.gate = gate;
+        k->gemm(&part);
+        for (int64_t i = 0; i < n; i += 8) {
+            int64_t at = i * 2 + half * 8;
+            if (memcmp(y + i, call->y + at, 8 * sizeof *y) != 0) return false;
+            if (call->mask != NULL && mask[i / 8] != call->mask[at / 8]) return false;
+            checks++;
+        }
+    }
+    return true;
+}
+
+static void test_gemm(void **unused) {
+    (void)unused;
+    for (int32_t round = 0; round < GEMM_SHAPES; round++) {
+        shape s = shape_draw();
+        bool backward = round % 2 == 1;
+        ar_gemm call = lists_make(&s, backward);
+        size_t in = (size_t)(backward ? s.out * s.out * s.o : s.h * s.h * s.c) * (size_t)s.lanes;
+        size_t n = (size_t)(call.pixels * call.outputs * call.lanes);
+        float *w = floats((size_t)(call.rows * call.outputs), 4), *old = floats(n, 64);
+        call.x = floats(in, 64);
+        call.y = floats(n, 64);
+        if (between(0, 1)) call.bias = floats((size_t)call.outputs, 4);
+        call.accumulate = between(0, 3) == 0;
+        call.relu = between(0, 1);
+        if (call.relu && between(0, 3)) call.mask = bytes(n / 8);
+        if (between(0, 2) == 0) call.gate = bytes(n / 8);
+        for (int32_t l = 0; l < level_count; l++) {
+            const ar_kernels *k = levels[l].table;
+            memcpy(call.y, old, n * sizeof *old);
+            call.w = pack(k, &call, w);
+            k->gemm(&call);
+            if (!gemm_right(&call, w, old)) describe(&s, "gemm", k->name);
+            if (s.lanes == 16 && !levels[l].blas && !gemm_halves(k, &call, old, in))
+                describe(&s, "gemm: 2 x 8 lanes against 16", k->name);
+        }
+        drop();
+    }
+}
+
+/* ---- wgrad ---- */
+
+static void pairs_make(const shape *s, ar_wgrad *call, bool shuffle) {
+    int32_t taps = s->kernel * s->kernel, n = 0;
+    int32_t *first = take(sizeof *first * (size_t)(taps + 1), 4);
+    ar_pair *pairs = take(sizeof *pairs * (size_t)(taps * s->out * s->out), 4);
+    first[0] = 0;
+    for (int32_t t = 0; t < taps; t++) {
+        for (int32_t p = 0; p < s->out * s->out; p++) {
+            int32_t y = p / s->out * s->stride + t / s->kernel - s->pad;
+            int32_t x = p % s->out * s->stride + t % s->kernel - s->pad;
+            if (y >= 0 && x >= 0 && y < s->h && x < s->h)
+                pairs[n++] = (ar_pair){(y * s->h + x) * s->c, p};
+        }
+        for (int32_t i = first[t]; i < n && shuffle; i++) {
+            int32_t j = between(i, n - 1);
+            ar_pair swap = pairs[i];
+            pairs[i] = pairs[j];
+            pairs[j] = swap;
+        }
+        first[t + 1] = n;
+    }
+    call->first = first;
+    call->pairs = pairs;
+}
+
+static bool wgrad_right(const ar_wgrad *call) {
+    const int64_t lanes = call->lanes;
+    for (int32_t o = 0; o < call->outputs; o++) {
+        for (int32_t i = 0; i < call->taps * call->channels; i++) {
+            int32_t t = i / call->channels, c = i % call->channels;
+            double a = 0, scale = 0;
+            for (int32_t tile = 0; tile < call->tiles; tile++)
+                for (int32_t j = call->first[t]; j < call->first[t + 1]; j++)
+                    for (int64_t l = 0; l < lanes; l++) {
+                        int64_t y = ((int64_t)call->pairs[j].y * call->outputs + o) * lanes + l;
+                        double product = (double)call->x[tile][(call->pairs[j].x + c) * lanes + l] *
+                                         (double)call->dy[tile][y];
+                        a += product;
+                        scale += fabs(product);
+                    }
+            float got = call->dw[(o * call->taps + t) * call->channels + c];
+            if (!(fabs(a - (double)got) <= TOLERANCE_KERNEL * scale)) return false;
+            checks++;
+        }
+        double a = 0, scale = 0;
+        for (int32_t tile = 0; tile < call->tiles; tile++)
+            for (int64_t i = 0; i < call->pixels * lanes; i++) {
+                double v = call->dy[tile][(i / lanes * call->outputs + o) * lanes + i % lanes];
+                a += v;
+                scale += fabs(v);
+            }
+        if (!(fabs(a - (double)call->db[o]) <= TOLERANCE_KERNEL * scale)) return false;
+    }
+    return true;
+}
+
+/* Cut by outputs: the same bits, and nothing else written. */
+static bool wgrad_cut(const ar_kernels *k, const ar_wgrad *whole) {
+    size_t row = (size_t)(whole->taps * whole->channels), n = row * (size_t)whole->outputs;
+    int32_t cut = between(0, whole->outputs);
+    ar_wgrad part = *whole;
+    part.dw = take(n * sizeof(float), 4);
+    part.db = take((size_t)whole->outputs * sizeof(float), 4);
+    part.end = cut;
+    k->wgrad(&part);
+    unsigned char *rest = (unsigned char *)(part.dw + (size_t)cut * row);
+    for (size_t i = 0; i < (n - (size_t)cut * row) * sizeof(float); i++)
+        if (rest[i] != 0xa5) return false;
+    part.begin = cut;
+    part.end = whole->outputs;
+    k->wgrad(&part);
+    checks++;
+    return memcmp(part.dw, whole->dw, n * sizeof(float)) == 0 &&
+           memcmp(part.db, whole->db, (size_t)whole->outputs * sizeof(float)) == 0;
+}
+
+static void test_wgrad(void **unused) {
+    (void)unused;
+    for (int32_t round = 0; round < WGRAD_SHAPES; round++) {
+        shape s = shape_draw();
+        if (round % 4 == 0) s.c = between(1, 3);
+        const float *x[6], *dy[6];
+        ar_wgrad call = {.lanes = s.lanes,
+                         .tiles = between(1, 6),
+                         .taps = s.kernel * s.kernel,
+                         .channels = s.c,
+                         .outputs = s.o,
+                         .pixels = s.out * s.out,
+                         .end = s.o,
+                         .x = x,
+                         .dy = dy};
+        for (int32_t i = 0; i < call.tiles; i++) {
+            x[i] = floats((size_t)(s.h * s.h * s.c * s.lanes), 64);
+            dy[i] = floats((size_t)(s.out * s.out * s.o * s.lanes), 64);
+        }
+        pairs_make(&s, &call, between(0, 3) == 0);
+        for (int32_t l = 0; l < level_count; l++) {
+            const ar_kernels *k = levels[l].table;
+            call.dw = floats((size_t)(s.o * call.taps * s.c), 4);
+            call.db = floats((size_t)s.o, 4);
+            k->wgrad(&call);
+            if (!wgrad_right(&call)) describe(&s, "wgrad", k->name);
+            if (!wgrad_cut(k, &call)) describe(&s, "wgrad: cut by outputs", k->name);
+            ar_wgrad bare = call;
+            bare.db = NULL;
+            k->wgrad(&bare);
+        }
+        drop();
+    }
+}
+
+/* ---- blocks of outputs ---- */
+
+static void test_blocks(void **unused) {
+    (void)unused;
+    for (int32_t n = 0; n < 200; n++)
+        for (int32_t block = 1; block < 40; block++) {
+            int32_t count = ar_block_count(n, block), largest = 0, smallest = block;
+            assert_int_equal(count, (n + block - 1) / block);
+            assert_int_equal(ar_block_first(n, block, 0), 0);
+            assert_int_equal(ar_block_first(n, block, count), n);
+            for (int32_t b = 0, before = block; b < count; b++) {
+                int32_t width = ar_block_first(n, block, b + 1) - ar_block_first(n, block, b);
+                assert_true(width <= before && width > 0);
+                before = width;
+                if (width > largest) largest = width;
+                if (width < smallest) smallest = width;
+            }
+            assert_true(n == 0 || largest - smallest <= 1);
+        }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_blocks),
+        cmocka_unit_test(test_gemm),
+        cmocka_unit_test(test_wgrad),
+        cmocka_unit_test(test_counted),
+    };
+    levels_find();
+    return cmocka_run_group_tests_name("kernels", tests, NULL, NULL);
+}

@@ -1,0 +1,46 @@
+/* A net with all that is awkward: values that are used two and three times, an addition of a value
+ * to itself, ReLUs that no step can fuse, two users of the input, a dead branch. Include support.h
+ * and golden.h first. */
+#ifndef TEST_TANGLE_H
+#define TEST_TANGLE_H
+
+#include "model/model.h"
+
+static inline int32_t tangle_node(advrob_model *model, const char *op, int32_t a, int32_t b,
+                                  const ar_attributes *attributes) {
+    char name[16];
+    int32_t inputs[AR_MAX_INPUTS] = {a, b}, at = 0;
+    snprintf(name, sizeof name, "n%d", model->node_count);
+    test_ok(ar_model_add(model, op, name, inputs, attributes, &at));
+    return at;
+}
+
+/* Input 2 x 8 x 8, 5 classes, every operator; `dead`: with nodes that nothing depends on. */
+static inline advrob_model *tangle_build(advrob_context *ctx, bool dead) {
+    const ar_attributes conv = {{3, 3}, {1, 1}, {1, 1}, 4, true};
+    const ar_attributes pool = {{2, 2}, {2, 2}, {0, 0}, 0, false};
+    const ar_attributes wide = {{3, 3}, {2, 2}, {1, 1}, 0, false};
+    const ar_attributes hidden = {.outputs = 7, .bias = true}, last = {.outputs = 5};
+    advrob_model *m = NULL;
+    test_ok(ar_model_create(ctx, (ar_shape){2, 8, 8}, &m));
+    ar_copy_text(m->zoo, sizeof m->zoo, "tangle");
+    int32_t a = tangle_node(m, "relu", tangle_node(m, "conv2d", 0, 0, &conv), 0, NULL);
+    int32_t b = tangle_node(m, "relu", tangle_node(m, "conv2d", a, 0, &conv), 0, NULL);
+    int32_t c = tangle_node(m, "add", b, a, NULL);
+    int32_t d = tangle_node(m, "relu", tangle_node(m, "add", c, a, NULL), 0, NULL);
+    int32_t e = tangle_node(m, "max_pool", d, 0, &pool);
+    int32_t f = tangle_node(m, "add", e, e, NULL);
+    int32_t g = tangle_node(m, "add", tangle_node(m, "avg_pool", d, 0, &pool), f, NULL);
+    int32_t h = tangle_node(m, "avg_pool", g, 0, &wide);
+    int32_t i = tangle_node(m, "conv2d", 0, 0, &conv);
+    if (dead) tangle_node(m, "relu", tangle_node(m, "conv2d", g, 0, &conv), 0, NULL);
+    int32_t j = tangle_node(m, "global_avg_pool", i, 0, NULL);
+    j = tangle_node(m, "linear", j, 0, &hidden);
+    int32_t k = tangle_node(m, "linear", tangle_node(m, "flatten", h, 0, NULL), 0, &hidden);
+    k = tangle_node(m, "relu", k, 0, NULL);
+    tangle_node(m, "linear", tangle_node(m, "add", j, k, NULL), 0, &last);
+    test_ok(ar_model_initialise(m, "he", 3));
+    return m;
+}
+
+#endif
