@@ -107,21 +107,28 @@ out:
     return status;
 }
 
-static int32_t open_report(job *j, const char *name, advrob_report **out) {
+static int32_t read_report(job *j, const char *name, advrob_report *report) {
     char path[4096];
-    int32_t status = 0;
     out_path(j->settings, name, path, sizeof path);
-    if (file_exists(path)) TRY(advrob_report_read_csv(*out, path));
-out:
-    return status;
+    if (!file_exists(path)) return 0;
+    int32_t status = advrob_report_read_csv(report, path);
+    if (status != ADVROB_E_FORMAT) return status;
+    return complain(FAILED, "%s; --fresh starts anew", advrob_last_message());
 }
 
-int32_t job_open(job *j, const settings *s) {
+int32_t job_create(job *j, const settings *s) {
     int32_t status = 0;
     *j = (job){.settings = s};
     progress_init(&j->progress);
     TRY(list_points(s, &j->plan));
     TRY(open_context(j));
+out:
+    return status;
+}
+
+int32_t job_open(job *j) {
+    const settings *s = j->settings;
+    int32_t status = 0;
     TRY(open_data(j));
     TRY(prepare_folder(s));
     TRY(advrob_report_create(j->ctx, &j->results));
@@ -130,8 +137,9 @@ int32_t job_open(job *j, const settings *s) {
         TRY(advrob_report_add_column(j->results, columns[i]));
     }
     TRY(put_settings(j));
-    TRY(open_report(j, "results.csv", &j->results));
-    TRY(open_report(j, "steps.csv", &j->steps));
+    TRY(read_report(j, "results.csv", j->results));
+    TRY(read_report(j, "steps.csv", j->steps));
+    j->opened = true;
 out:
     return status;
 }

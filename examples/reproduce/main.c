@@ -18,9 +18,8 @@ static void stop(int number) {
 }
 
 /* SA_RESETHAND: a second signal has its usual effect. */
-static void watch_signals(advrob_context *ctx) {
+static void watch_signals(void) {
     struct sigaction action = {.sa_handler = stop, .sa_flags = SA_RESETHAND | SA_RESTART};
-    running = ctx;
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
@@ -71,10 +70,14 @@ static int finish(job *j, int32_t status) {
     const char *out = j->settings->out;
     if (j->progress.terminal && j->progress.phase[0] != '\0') fputc('\n', stderr);
     if (status == ADVROB_E_CANCELLED || (stopped && status < 0)) {
-        int32_t n = j->results != NULL ? finished(j) : 0;
-        complain(FAILED,
-                 "stopped; %d of %d points are finished and kept in %s, the same command goes on",
-                 n, j->plan.count, out);
+        if (!j->opened) {
+            complain(FAILED, "stopped; nothing in %s was changed", out);
+        } else {
+            complain(FAILED,
+                     "stopped; %d of %d points are finished and kept in %s, the same command "
+                     "goes on",
+                     finished(j), j->plan.count, out);
+        }
         return 128 + stopped;
     }
     if (status < 0 && j->progress.phase[0] != '\0') {
@@ -98,11 +101,12 @@ int main(int argc, char **argv) {
         status = list(&s);
     } else if (status == 0) {
         job j;
-        status = job_open(&j, &s);
-        if (status == 0) {
-            watch_signals(j.ctx);
-            status = run_all(&j);
-        }
+        watch_signals();
+        status = job_create(&j, &s);
+        running = j.ctx;
+        if (status == 0 && stopped) status = ADVROB_E_CANCELLED;
+        if (status == 0) status = job_open(&j);
+        if (status == 0) status = run_all(&j);
         status = finish(&j, status);
         running = NULL;
         job_close(&j);

@@ -123,9 +123,12 @@ typedef struct job {
     advrob_model *base; /* the base last used */
     char base_name[96];
     int32_t number; /* of the point at work */
+    bool opened;
 } job;
 
-int32_t job_open(job *j, const settings *s);
+/* The list of points and the context; then the data and what is on disk. */
+int32_t job_create(job *j, const settings *s);
+int32_t job_open(job *j);
 void job_close(job *j);
 /* The row of a finished point, or -1. */
 int32_t find_row(const advrob_report *results, const point *p);

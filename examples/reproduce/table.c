@@ -6,9 +6,9 @@
 #include <string.h>
 
 enum { COLUMNS = 11 };
-static const char *const heads[COLUMNS] = {"base",       "compression",   "fine-tuning", "clean %",
-                                           "PGD-20 %",   "parameters",    "MMACs",       "kB",
-                                           "ms, 1 img.", "ms, 64 images", "tuning s"};
+static const char *const heads[COLUMNS] = {"base",        "compression",   "fine-tuning", "clean %",
+                                           "PGD-20 %",    "parameters",    "MMACs",       "kB",
+                                           "ms, 1 image", "ms, 64 images", "tuning s"};
 typedef char cells[COLUMNS][48];
 
 /* Mean over the seeds that are there, and how sure it is: the standard deviation over several
@@ -71,10 +71,13 @@ static void fill(const job *j, const point *p, cells row) {
     bool quant = strcmp(p->compression, "quant") == 0, prune = strcmp(p->compression, "prune") == 0;
     snprintf(row[0], size, "%s", base_names[p->base]);
     snprintf(row[1], size, "%s%s", prune ? "prune " : "", p->level);
-    snprintf(row[2], size, "%s%s", p->finetune,
-             !quant || strcmp(p->finetune, "none") == 0 ? ""
-             : is_quantized_last(p)                     ? ", then quantized"
-                                                        : ", quantized");
+    if (quant && strcmp(p->finetune, "none") != 0) {
+        bool last = is_quantized_last(p);
+        snprintf(row[2], size, "%s, then %s", last ? p->finetune : p->level,
+                 last ? p->level : p->finetune);
+    } else {
+        snprintf(row[2], size, "%s", p->finetune);
+    }
     put_accuracy(row[3], clean_of(j, p));
     put_accuracy(row[4], pgd_of(j, p));
     put_number(row[5], summarise(j, p, "parameters", NULL, NULL), 1, 0);
@@ -150,9 +153,10 @@ static void print_cost(const job *j, const point *tuned) {
     summary training = summarise(j, &base, "base_seconds", NULL, NULL), robust = pgd_of(j, &base);
     summary seconds = summarise(j, tuned, "finetune_seconds", NULL, NULL), pgd = pgd_of(j, tuned);
     if (training.seeds == 0 || seconds.seeds == 0) return;
-    printf("It took %.1f s; adversarial training of the base took %.1f s and reaches %.1f %% "
-           "(%.1f points more).\n",
-           seconds.mean, training.mean, 100 * robust.mean, 100 * (robust.mean - pgd.mean));
+    double more = 100 * (robust.mean - pgd.mean);
+    printf("It took %.1f s; adversarial training of the base took %.1f s and reaches %.1f %%, %.1f "
+           "points %s.\n",
+           seconds.mean, training.mean, 100 * robust.mean, fabs(more), more < 0 ? "less" : "more");
 }
 
 void print_findings(const job *j) {

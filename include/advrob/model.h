@@ -27,15 +27,17 @@ ADVROB_API int32_t advrob_model_build(advrob_context *ctx, const char *name,
 
 /* Loads a model file written by advrob_model_save: graph, parameters, normalisation and
  * quantization records. Any bytes are safe to load. Errors: E_IO, E_FORMAT, E_LIMIT, E_NONFINITE
- * (names the tensor), E_NOMEM. */
+ * (names the tensor), E_UNSUPPORTED (a later version of the format, an unknown operator), E_NOMEM. */
 ADVROB_API int32_t advrob_model_load(advrob_context *ctx, const char *path,
                                      const advrob_options *options, advrob_model **out);
 
-/* Writes the model as one safetensors file, whole or not at all. Errors: E_IO. */
+/* Writes the model as one safetensors file, whole or not at all. Errors: E_IO, E_NONFINITE (a weight;
+ * it could not be loaded again), E_NOMEM. */
 ADVROB_API int32_t advrob_model_save(const advrob_model *model, const char *path);
 
 /* Reads parameters by name (PyTorch's names) from a safetensors file; every parameter must be
- * there with its shape. Errors: E_IO, E_FORMAT, E_SHAPE, E_NONFINITE, E_BUSY. */
+ * there with its shape; tensors "mean" and "std" set the normalisation. Errors: E_IO, E_FORMAT,
+ * E_SHAPE, E_RANGE (std), E_NONFINITE, E_BUSY, E_NOMEM. */
 ADVROB_API int32_t advrob_model_load_weights(advrob_model *model, const char *path);
 
 /* A deep copy. */

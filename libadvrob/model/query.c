@@ -75,6 +75,7 @@ static uint64_t hash_quant(uint64_t hash, const ar_quant *quant) {
     if (quant->bits == 0) return hash;
     double range[3] = {quant->low, quant->high, quant->zero};
     hash = ar_fnv(hash, range, sizeof range);
+    hash = ar_fnv(hash, &quant->count, sizeof quant->count);
     return ar_fnv(hash, quant->scales, sizeof(ar_real) * (size_t)quant->count);
 }
 
@@ -90,8 +91,11 @@ uint64_t ar_model_digest(const advrob_model *model) {
         hash = ar_fnv(hash, node->attributes.stride, sizeof node->attributes.stride);
         hash = ar_fnv(hash, node->attributes.padding, sizeof node->attributes.padding);
         hash = ar_fnv(hash, &node->shape, sizeof node->shape);
+        hash = ar_fnv(hash, &node->attributes.bias, sizeof node->attributes.bias);
         hash = hash_quant(hash_quant(hash, &node->output), &node->weights);
     }
+    hash = ar_fnv(hash, &model->low, sizeof model->low);
+    hash = ar_fnv(hash, &model->high, sizeof model->high);
     hash = ar_fnv(hash, model->mean, sizeof(ar_real) * channels);
     hash = ar_fnv(hash, model->std, sizeof(ar_real) * channels);
     return ar_fnv(hash, model->slab, sizeof(ar_real) * (size_t)model->slab_count);
