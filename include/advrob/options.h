@@ -79,8 +79,8 @@ ADVROB_API const char *advrob_component_help_at(const char *kind, int32_t index)
 /* Options of a component. */
 ADVROB_API int32_t advrob_option_count(const char *kind, const char *name);
 /* One option: all out-parameters may be NULL. `range` and `initial` are texts for people
- * ("[0, 1]", "0.05"). Static storage, but for `range` and `initial`, which are valid until the
- * next call on this thread. Errors: E_UNKNOWN. */
+ * ("[0, 1]", "0.05"). `help` is static; the other texts are valid until the next call
+ * on this thread. Errors: E_UNKNOWN. */
 ADVROB_API int32_t advrob_option_at(const char *kind, const char *name, int32_t index,
                                     const char **option, int32_t *type, const char **initial,
                                     const char **range, const char **help);

@@ -52,8 +52,8 @@ ADVROB_API int32_t advrob_report_get_str(const advrob_report *report, int32_t ro
  * "worst_accuracy" counts the images that withstand all. Only images that are classified right are
  * attacked; an attack counts an image as robust if the target still gets it right.
  * Options: "attacks" (a list: advrob_options_append(o, "attacks", "pgd", sub)), "labels" (their
- * column labels, comma-separated; default the attacks' names), "batch_size".
- * Errors: those of advrob_attack_run, E_SHAPE. On error the row is unchanged. */
+ * column labels, comma-separated; default the attacks' names; no label twice, and neither "clean" nor
+ * "worst"), "batch_size". Errors: those of advrob_attack_run, E_SHAPE, E_INVALID (labels). On error the row is unchanged. */
 ADVROB_API int32_t advrob_report_evaluate(advrob_report *report, advrob_target *target,
                                           const advrob_dataset *test,
                                           const advrob_options *options);
@@ -66,8 +66,8 @@ ADVROB_API int32_t advrob_model_latency(const advrob_model *model, int64_t batch
  * Errors: E_UNSUPPORTED (ending), E_IO. */
 ADVROB_API int32_t advrob_report_write(const advrob_report *report, const char *path);
 
-/* Reads rows back from a CSV file written by advrob_report_write; they are appended. Errors: E_IO,
- * E_FORMAT, E_LIMIT. */
+/* Reads rows back from a CSV file written by advrob_report_write; they are appended, on an
+ * error none. Errors: E_IO, E_FORMAT, E_LIMIT, E_NOMEM. */
 ADVROB_API int32_t advrob_report_read_csv(advrob_report *report, const char *path);
 
 #ifdef __cplusplus

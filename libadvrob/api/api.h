@@ -3,6 +3,8 @@
 #ifndef AR_API_H
 #define AR_API_H
 
+#include <errno.h>
+
 #include <advrob/advrob.h>
 
 #include "compress/compress.h"
@@ -17,14 +19,17 @@ int32_t ar_api_enter(advrob_context *ctx, uint64_t *state);
 /* E_INVALID that names the argument, if `pointer` is NULL. */
 int32_t ar_api_present(const void *pointer, const char *name);
 
-/* The body of a public function that can fail: CALL runs between enter and leave. */
+/* The body of a public function that can fail: CALL runs between enter and leave. errno stays the
+ * caller's. */
 #define AR_API(ctx, call)                                  \
     do {                                                   \
         uint64_t ar_state;                                 \
+        int ar_errno = errno;                              \
         int32_t ar_status = ar_api_enter(ctx, &ar_state);  \
         if (ar_status < 0) return ar_status;               \
         ar_status = (call);                                \
         ar_fp_leave(ar_state);                             \
+        errno = ar_errno;                                  \
         return ar_status;                                  \
     } while (0)
 

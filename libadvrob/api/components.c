@@ -192,8 +192,12 @@ int32_t advrob_option_count(const char *kind_name, const char *name) {
 static void describe(const ar_option *option, char *initial, char *range, size_t size) {
     initial[0] = range[0] = 0;
     switch (option->type) {
-    case ADVROB_TYPE_F64:
     case ADVROB_TYPE_I64:
+        ar_format(initial, size, "%lld", ar_option_whole(option->initial));
+        ar_format(range, size, "[%lld, %lld]", ar_option_whole(option->low),
+                  ar_option_whole(option->high));
+        break;
+    case ADVROB_TYPE_F64:
         ar_format(initial, size, "%g", option->initial);
         ar_format(range, size, "[%g, %g]", option->low, option->high);
         break;

@@ -37,10 +37,12 @@ const char *advrob_last_message(void) {
 
 int32_t advrob_context_create(const advrob_options *options, advrob_context **out) {
     AR_API_PRESENT(out);
+    int before = errno;
     uint64_t state = ar_fp_enter();
     int32_t status = ar_context_create(options, out);
     if (status >= 0) (*out)->kernels = ar_kernels_get((*out)->cpu, true);
     ar_fp_leave(state);
+    errno = before;
     return status;
 }
 

@@ -172,6 +172,7 @@ static int32_t make_rooms(attack_job *job, ar_arena *arena, size_t workers) {
         AR_TRY(allocate(arena, n, sizeof(int32_t), &room->y));
         AR_TRY(allocate(arena, n, sizeof(int32_t), &room->slot));
         AR_TRY(allocate(arena, n, sizeof(bool), &room->done));
+        AR_TRY(allocate(arena, n, sizeof(bool), &room->fooled));
         AR_TRY(allocate(arena, n, sizeof(int64_t), &job->numbers[i]));
         if (job->adversarial == NULL)
             AR_TRY(allocate(arena, n * size, sizeof(float), &job->answers[i]));

@@ -19,7 +19,7 @@ typedef struct ar_attack_room {
     float *logits, *dlogits;
     double *loss, *scratch; /* [tile], [classes] */
     int32_t *y, *slot;      /* labels and original places of the images that are still attacked */
-    bool *done;
+    bool *done, *fooled;
 } ar_attack_room;
 
 /* A tile's job. The attack writes `adversarial`; predictions and losses are recomputed from it. */

@@ -104,10 +104,11 @@ static int32_t keep(const ar_attack_tile *tile, const ar_pgd_settings *s, int32_
             const float *z = room->logits + i * classes;
             double loss = tile->attack->loss->sample(target->classes, z, y, NULL);
             bool fooled = ar_argmax(target->classes, z) != y;
-            /* A fooled sample outranks any loss: its loss is raised out of the others' reach. */
-            if (fooled) loss += 1e30;
-            if (restart > 0 && loss <= room->loss[slot]) continue;
+            /* A fooled sample outranks any loss. */
+            bool worse = fooled != room->fooled[slot] ? fooled : loss > room->loss[slot];
+            if (restart > 0 && !worse) continue;
             room->loss[slot] = loss;
+            room->fooled[slot] = fooled;
             room->done[slot] = room->done[slot] || (fooled && s->early_stop);
         }
         memcpy(tile->adversarial + slot * size, room->x + (first + i) * size,

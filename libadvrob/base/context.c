@@ -129,13 +129,18 @@ void ar_log(advrob_context *ctx, int32_t level, const char *format, ...) {
     for (char *c = message; *c; c++) {
         if (*c == '\n' || *c == '\r') *c = ' ';
     }
+    uint64_t state = ar_fp_outside();
     ctx->log(ctx->log_user, level, message);
+    ar_fp_inside(state);
 }
 
 int32_t ar_progress(advrob_context *ctx, const char *what, int64_t done, int64_t total,
                     double value) {
     if (!ctx->progress) return ADVROB_OK;
-    if (ctx->progress(ctx->progress_user, what, done, total, value) == 0) return ADVROB_OK;
+    uint64_t state = ar_fp_outside();
+    int32_t answer = ctx->progress(ctx->progress_user, what, done, total, value);
+    ar_fp_inside(state);
+    if (answer == 0) return ADVROB_OK;
     return ar_error(ADVROB_E_CANCELLED, "%s: cancelled by the progress hook at %lld of %lld", what,
                     (long long)done, (long long)total);
 }

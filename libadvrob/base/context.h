@@ -71,6 +71,10 @@ int32_t ar_parallel(advrob_context *ctx, int64_t count, ar_piece_fn piece, ar_po
 /* Floating-point state: round to nearest, no flush to zero. enter returns what leave puts back. */
 uint64_t ar_fp_enter(void);
 void ar_fp_leave(uint64_t state);
+/* Around a call of the caller's hook: the state that the thread's last enter found, then the library's
+ * again. outside returns what inside takes; the hook may call the library. */
+uint64_t ar_fp_outside(void);
+void ar_fp_inside(uint64_t state);
 
 /* The highest level that this machine has, and a level's name ("portable", "avx2"). */
 int32_t ar_cpu_detect(void);

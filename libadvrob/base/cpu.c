@@ -12,6 +12,7 @@
 
 #define MXCSR_DEFAULT 0x1f80u /* all exceptions masked, to nearest, no flush to zero */
 #define X87_DEFAULT 0x37f     /* the same, and 64-bit mantissas */
+#define STATE_DEFAULT ((uint64_t)X87_DEFAULT << 32 | MXCSR_DEFAULT)
 
 static uint64_t read_xcr0(void) {
     uint32_t low, high;
@@ -30,7 +31,7 @@ int32_t ar_cpu_detect(void) {
 }
 
 /* The x87 word too: the C library asks it for the rounding when it reads and prints numbers. */
-uint64_t ar_fp_enter(void) {
+static uint64_t make_standard(void) {
     uint32_t sse, sse_now = MXCSR_DEFAULT;
     uint16_t x87, x87_now = X87_DEFAULT;
     __asm__ volatile("stmxcsr %0" : "=m"(sse));
@@ -49,11 +50,13 @@ void ar_fp_leave(uint64_t state) {
 
 #else
 
+#define STATE_DEFAULT ((uint64_t)FE_TONEAREST)
+
 int32_t ar_cpu_detect(void) {
     return AR_CPU_PORTABLE;
 }
 
-uint64_t ar_fp_enter(void) {
+static uint64_t make_standard(void) {
     int old = fegetround();
     fesetround(FE_TONEAREST);
     return (uint64_t)old;
@@ -64,6 +67,26 @@ void ar_fp_leave(uint64_t state) {
 }
 
 #endif
+
+/* What the last enter on this thread found: the state of whoever's hooks are called from it. By thread,
+ * for a context may serve several threads, each with a state of its own. */
+static _Thread_local uint64_t callers_state = STATE_DEFAULT;
+
+uint64_t ar_fp_enter(void) {
+    callers_state = make_standard();
+    return callers_state;
+}
+
+uint64_t ar_fp_outside(void) {
+    uint64_t state = callers_state;
+    ar_fp_leave(state);
+    return state;
+}
+
+void ar_fp_inside(uint64_t state) {
+    (void)make_standard();
+    callers_state = state; /* the hook may have been in the library meanwhile */
+}
 
 const char *ar_cpu_name(int32_t level) {
     static const char *const names[AR_CPU_COUNT] = {"portable", "avx2"};

@@ -280,13 +280,18 @@ int32_t ar_options_append(advrob_options *options, const char *name, const char 
     return status;
 }
 
-int32_t ar_options_part(const advrob_options *options, const char *prefix, advrob_options **out) {
+int32_t ar_options_part(const advrob_options *options, const char *prefix, const ar_memory *memory,
+                        advrob_options **out) {
     advrob_alloc_fn hook;
     void *user;
     size_t skip = strlen(prefix);
     advrob_options *part;
     *out = NULL;
     ar_options_allocator(options, &hook, &user);
+    if (memory) {
+        hook = memory->hook;
+        user = memory->user;
+    }
     int32_t status = ar_options_create(hook, user, &part);
     if (status < 0) return status;
     for (size_t i = 0; options && i < options->count; i++) {
@@ -303,7 +308,7 @@ int32_t ar_options_part(const advrob_options *options, const char *prefix, advro
 }
 
 int32_t ar_options_copy(const advrob_options *options, advrob_options **out) {
-    return ar_options_part(options, "", out);
+    return ar_options_part(options, "", NULL, out);
 }
 
 const char *ar_nearest(const char *name, const char *const *names, int32_t count) {
@@ -368,8 +373,8 @@ typedef struct reader {
     ar_arena *arena;
 } reader;
 
-static long long whole_bound(double bound) {
-    return bound >= 0x1p63 ? INT64_MAX : bound <= -0x1p63 ? INT64_MIN : (long long)bound;
+long long ar_option_whole(double value) {
+    return value >= 0x1p63 ? INT64_MAX : value <= -0x1p63 ? INT64_MIN : (long long)value;
 }
 
 /* "a number in [0, 1]" */
@@ -378,8 +383,8 @@ static void print_wanted(const ar_option *o, char *text, size_t size) {
                                         "numbers", "a handle", "a list"};
     bool bounded = o->low > -0x1p63 || o->high < 0x1p63;
     if (o->type == ADVROB_TYPE_I64 && bounded) {
-        ar_format(text, size, "an integer in [%lld, %lld]", whole_bound(o->low),
-                  whole_bound(o->high));
+        ar_format(text, size, "an integer in [%lld, %lld]", ar_option_whole(o->low),
+                  ar_option_whole(o->high));
     } else if ((o->type == ADVROB_TYPE_F64 || o->type == ADVROB_TYPE_F64_ARRAY) &&
                (isfinite(o->low) || isfinite(o->high))) {
         ar_format(text, size, "%s in [%g, %g]", kinds[o->type], o->low, o->high);
@@ -478,7 +483,7 @@ static int32_t read_i64(const reader *r, const entry *e, int64_t *out) {
         const char *hint = e->type == ADVROB_TYPE_F64 ? "; a floating-point number was set" : "";
         return refuse_entry(r, ADVROB_E_INVALID, e, hint);
     }
-    if (value < whole_bound(r->option->low) || value > whole_bound(r->option->high)) {
+    if (value < ar_option_whole(r->option->low) || value > ar_option_whole(r->option->high)) {
         return refuse_entry(r, ADVROB_E_RANGE, e, "");
     }
     *out = value;
@@ -613,7 +618,7 @@ int32_t ar_options_read(const advrob_options *options, const char *who, const ch
         } else if (o->type == ADVROB_TYPE_F64) {
             memcpy(field, &o->initial, sizeof o->initial);
         } else if (o->type == ADVROB_TYPE_I64) {
-            int64_t initial = whole_bound(o->initial);
+            int64_t initial = ar_option_whole(o->initial);
             memcpy(field, &initial, sizeof initial);
         } else if (o->type == ADVROB_TYPE_STR) {
             memcpy(field, &o->text, sizeof o->text);

@@ -94,11 +94,15 @@ int32_t ar_options_read(const advrob_options *options, const char *who, const ch
                         const ar_option_table *table, ar_arena *arena, void *out);
 
 /* A new set with the entries under `prefix`, prefix removed: the options of a part. `options` may
- * be NULL: an empty set. */
-int32_t ar_options_part(const advrob_options *options, const char *prefix, advrob_options **out);
+ * be NULL: an empty set. Allocates by `memory`; NULL: by the allocator of `options`. */
+int32_t ar_options_part(const advrob_options *options, const char *prefix, const ar_memory *memory,
+                        advrob_options **out);
 
 /* The allocator given to advrob_options_create_with; NULL hook when there is none. */
 void ar_options_allocator(const advrob_options *options, advrob_alloc_fn *hook, void **user);
+
+/* The default or a bound of an i64 option; what int64_t cannot hold stands for its end. */
+long long ar_option_whole(double value);
 
 /* Of `count` names the one nearest to `name` by edit distance; NULL if none is near. */
 const char *ar_nearest(const char *name, const char *const *names, int32_t count);

@@ -261,13 +261,15 @@ static void hook_body(void *arg, int64_t i, int32_t worker) {
     } else {
         run_piece(j, index, worker);
     }
-    ar_fp_leave(state);
     on_worker = was;
     if (caller) poll_job(j);
+    ar_fp_leave(state);
 }
 
 static int32_t run_by_hook(job *j) {
+    uint64_t state = ar_fp_outside();
     j->ctx->parallel(j->ctx->parallel_user, j->count, j->ctx->threads, hook_body, j);
+    ar_fp_inside(state);
     int32_t status = finish_job(j);
     int64_t done = atomic_load_explicit(&j->done, memory_order_acquire);
     if (status == ADVROB_OK && done != j->count) {

@@ -73,6 +73,12 @@ static int32_t check(const advrob_compressor *compressor, const advrob_model *mo
     if (compressor->kind->needs_calibration && calibration == NULL)
         return ar_error(ADVROB_E_INVALID, "compressor %s needs calibration images, got none",
                         compressor->kind->name);
+    const int32_t *shape = calibration != NULL ? calibration->images->shape : NULL;
+    ar_shape in = model->nodes[0].shape;
+    if (shape != NULL && (shape[0] != in.c || shape[1] != in.h || shape[2] != in.w))
+        return ar_error(ADVROB_E_SHAPE,
+                        "calibration images are %d x %d x %d, the model takes %d x %d x %d",
+                        shape[0], shape[1], shape[2], in.c, in.h, in.w);
     return ar_model_check_finite(model);
 }
 

@@ -2,6 +2,7 @@
  * arXiv 2106.08295, section 3): symmetric weights, affine activations, one quantization point at the end of
  * each fused group (convolution + ReLU), so that the model can be lowered to integers. The result is a model
  * like any other: it can be attacked and fine-tuned with straight-through gradients. */
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -40,14 +41,14 @@ static double weight_error(const ar_real *w, int64_t n, double scale, double top
     return error;
 }
 
-/* Scale of n weights; 1 when all are zero. */
+/* Scale of n weights; 0 when all are zero. */
 static double weight_scale(const ptq_options *o, const ar_real *w, int64_t n) {
     double largest = 0, sum = 0;
     for (int64_t i = 0; i < n; i++) {
         largest = fmax(largest, fabs((double)w[i]));
         sum += fabs((double)w[i]);
     }
-    if (largest == 0) return 1;
+    if (largest == 0) return 0;
     if (o->weight_bits == 1) return sum / (double)n; /* Rastegari et al. 2016, equation 6 */
     double top = ldexp(1, (int)o->weight_bits - 1) - 1, best = largest / top;
     if (strcmp(o->weight_range, "mse") != 0) return best;
@@ -74,7 +75,9 @@ static int32_t quantize_weights(const ptq_options *o, advrob_model *model, ar_no
     ar_real *scales = block;
     for (int32_t i = 0; i < count; i++) {
         scales[i] = (ar_real)weight_scale(o, model->slab + weight->offset + i * per, per);
-        if (!(scales[i] > 0)) scales[i] = 1; /* so small that it vanished in float */
+        if (scales[i] > 0) continue;
+        /* All weights are zero, or too small for a float. Binary weights can be no closer to zero. */
+        scales[i] = o->weight_bits == 1 ? FLT_MIN : 1;
     }
     AR_TRY(ar_quant_set(model, &node->weights, (int32_t)o->weight_bits, -top, top, 0, scales,
                         count));

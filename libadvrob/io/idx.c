@@ -56,7 +56,10 @@ typedef struct idx_file {
 
 /* Only a file that is not there makes the next name be tried: any other trouble is reported. */
 static bool is_missing(advrob_context *ctx, const char *path) {
-    int32_t fd = ctx->files->open_read(ctx->files_user, path);
+    int32_t fd;
+    do {
+        fd = ctx->files->open_read(ctx->files_user, path);
+    } while (fd == -EINTR);
     if (fd >= 0) ctx->files->close(ctx->files_user, fd);
     return fd == -ENOENT;
 }

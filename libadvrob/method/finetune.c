@@ -79,7 +79,7 @@ static int32_t create_attack(advrob_finetune *finetune, const advrob_options *op
     advrob_options *part = NULL;
     if (finetune->method->attack == NULL) return ADVROB_OK;
     int32_t status = ADVROB_OK;
-    AR_TRY(ar_options_part(options, "attack.", &part));
+    AR_TRY(ar_options_part(options, "attack.", &finetune->ctx->memory, &part));
     AR_TRY(ar_attack_create(finetune->ctx, finetune->method->attack, part, &finetune->attack));
     /* The order of images and the attack's draws hang on one seed unless the attack has its own. */
     if (finetune->attack->kind->seed(finetune->attack->options) < 0)

@@ -2,8 +2,20 @@
  * outer minimum by the optimizer, on the adversarial images alone. */
 #include "method.h"
 
+/* An attack trusts its images; what is wrong with one is told with its batch. */
+static int32_t check(const ar_objective_room *room, const ar_batch *batch) {
+    char reason[AR_MESSAGE_SIZE];
+    int32_t status = ar_target_check_pixels(room->target, batch->n, batch->x);
+    if (status >= 0) return status;
+    ar_copy_text(reason, sizeof reason, ar_message());
+    return ar_error(status, "batch %lld of epoch %lld: %s", (long long)batch->step,
+                    (long long)batch->epoch + 1, reason);
+}
+
 static int32_t prepare(void *self, const ar_batch *batch, float *const *inputs) {
     const ar_objective_room *room = self;
+    int32_t status = check(room, batch);
+    if (status < 0) return status;
     return ar_attack_run(room->attack, room->target, NULL, batch->n, batch->x, batch->y,
                          batch->ids, inputs[0], NULL, NULL);
 }

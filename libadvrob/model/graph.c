@@ -151,8 +151,7 @@ int32_t ar_model_add(advrob_model *model, const char *op, const char *name,
     model->nodes[model->node_count] = node;
     if (out != NULL) *out = model->node_count;
     model->node_count++;
-    model->structure++;
-    ar_model_changed(model);
+    ar_model_restructured(model);
 out:
     return status;
 }
@@ -174,8 +173,7 @@ int32_t ar_model_set_normalisation(advrob_model *model, const double *mean, size
         if (n_mean > 0) model->mean[c] = (ar_real)mean[n_mean == 1 ? 0 : c];
         if (n_std > 0) model->std[c] = (ar_real)std[n_std == 1 ? 0 : c];
     }
-    model->structure++;
-    ar_model_changed(model);
+    ar_model_restructured(model);
     return ADVROB_OK;
 }
 

@@ -58,8 +58,6 @@ struct advrob_model {
     ar_real *mean, *std; /* [channels]: a value is (pixel - mean) / std */
     double low, high;    /* the box of valid pixels */
     uint64_t version;    /* raised with every change of a parameter or quantization record */
-    uint64_t structure;  /* raised when a compiled model must be made anew: a node, the
-                          * normalisation, a first quantization record of a value */
     char *summary;
     pthread_mutex_t lock; /* guards `program` */
     struct ar_program *program;

@@ -115,7 +115,9 @@ static int32_t check_answer(const char *what, int64_t count, const float *values
 static int32_t callback_forward(advrob_target *target, void *session, int32_t n, const float *x,
                                 float *logits) {
     (void)session;
+    uint64_t state = ar_fp_outside();
     int32_t code = target->callback_forward(target->user, n, x, logits);
+    ar_fp_inside(state);
     if (code != 0)
         return ar_error(ADVROB_E_CALLBACK, "the forward callback returned %d", code);
     return check_answer("forward", (int64_t)n * target->classes, logits);
@@ -124,7 +126,9 @@ static int32_t callback_forward(advrob_target *target, void *session, int32_t n,
 static int32_t callback_backward(advrob_target *target, void *session, int32_t n, const float *x,
                                  const float *dlogits, float *dx) {
     (void)session;
+    uint64_t state = ar_fp_outside();
     int32_t code = target->callback_backward(target->user, n, x, dlogits, dx);
+    ar_fp_inside(state);
     if (code != 0)
         return ar_error(ADVROB_E_CALLBACK, "the backward callback returned %d", code);
     return check_answer("backward", n * ar_shape_count(target->shape), dx);

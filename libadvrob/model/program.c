@@ -123,7 +123,6 @@ int32_t ar_program_create(advrob_model *model, int32_t output, ar_program **out)
     program->model = model;
     program->kernels = model->ctx->kernels;
     program->output = output;
-    program->structure = model->structure;
     pthread_mutex_init(&program->lock, NULL);
     ar_arena_init(&program->arena, &model->ctx->memory);
     AR_TRY(ar_arena_alloc(&program->arena, (size_t)output + 1, sizeof(ar_step), "steps", &block));
@@ -192,10 +191,6 @@ int32_t ar_program_update(ar_program *program) {
 int32_t ar_model_program(advrob_model *model, ar_program **out) {
     pthread_mutex_lock(&model->lock);
     int32_t status = ADVROB_OK;
-    if (model->program != NULL && model->program->structure != model->structure) {
-        ar_program_destroy(model->program);
-        model->program = NULL;
-    }
     if (model->program == NULL)
         status = ar_program_create(model, ar_model_output(model), &model->program);
     else

@@ -40,7 +40,6 @@ typedef struct ar_program {
     ar_real *scale, *shift; /* normalisation, [channels] */
     ar_real *effective;     /* parameters as run: quantized ones quantized */
     uint64_t version;       /* of the model when the weights were packed */
-    uint64_t structure;     /* of the model when it was compiled */
     ar_plan plans[AR_RUN_MODES][2]; /* lanes 8 and 16 */
     pthread_mutex_t lock;           /* guards `spare` */
     struct ar_workspace *spare;
@@ -61,8 +60,8 @@ typedef struct ar_workspace {
 /* Compiles the part of `model` up to node `output`. */
 int32_t ar_program_create(advrob_model *model, int32_t output, ar_program **out);
 void ar_program_destroy(ar_program *program); /* NULL is fine; no workspace may be out */
-/* Packs the weights if the model's parameters changed since; what raises model->structure needs a
- * new program. Not while the program runs. */
+/* Packs the weights if the model's parameters changed since; after ar_model_restructured a new
+ * program is needed. Not while the program runs. */
 int32_t ar_program_update(ar_program *program);
 /* The model's own program for its last node, compiled on first use and up to date. Valid until the
  * model changes or dies. */

@@ -21,7 +21,6 @@ int32_t ar_quant_set(advrob_model *model, ar_quant *record, int32_t bits, double
     AR_TRY(ar_calloc(&model->ctx->memory, (size_t)count, sizeof(ar_real), "scales", &block));
     memcpy(block, scales, sizeof(ar_real) * (size_t)count);
     ar_free(&model->ctx->memory, record->scales);
-    if (record->bits == 0) model->structure++;
     *record = (ar_quant){bits, low, high, zero, count, block};
     ar_model_restructured(model);
 out:

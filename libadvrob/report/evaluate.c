@@ -27,7 +27,33 @@ static void pick_label(const char *labels, int32_t i, char *out, size_t size) {
     out[length] = 0;
 }
 
-static int32_t put_share(advrob_report *report, const char *label, int64_t hits, int64_t n) {
+/* The column label of attack i: its own, or its name. */
+static void find_label(const evaluation_options *o, int32_t i, char *out, size_t size) {
+    pick_label(o->labels, i, out, size);
+    if (out[0] == 0) ar_copy_text(out, size, o->attacks.items[i].component);
+}
+
+/* Two attacks under one label, or one under a label of the library's, would hide each other. */
+static int32_t check_labels(const evaluation_options *o) {
+    char label[64], other[64];
+    for (int32_t i = 0; i < (int32_t)o->attacks.count; i++) {
+        find_label(o, i, label, sizeof label);
+        bool taken = strcmp(label, "clean") == 0 || strcmp(label, "worst") == 0;
+        for (int32_t k = 0; k < i && !taken; k++) {
+            find_label(o, k, other, sizeof other);
+            taken = strcmp(label, other) == 0;
+        }
+        if (taken)
+            return ar_error(ADVROB_E_INVALID,
+                            "evaluation: the label \"%s\" of attack %d is taken; set \"labels\"",
+                            label, i + 1);
+    }
+    return ADVROB_OK;
+}
+
+/* room_only: makes the cells and leaves their values as they are. */
+static int32_t put_share(advrob_report *report, const char *label, int64_t hits, int64_t n,
+                         bool room_only) {
     static const char *const suffix[3] = {"accuracy", "low", "high"};
     int32_t status = ADVROB_OK;
     double values[3] = {(double)hits / (double)n};
@@ -35,27 +61,28 @@ static int32_t put_share(advrob_report *report, const char *label, int64_t hits,
     ar_wilson(hits, n, &values[1], &values[2]);
     for (int32_t i = 0; i < 3; i++) {
         ar_format(column, sizeof column, "%s_%s", label, suffix[i]);
-        AR_TRY(ar_report_put(report, column,
-                             (ar_cell){.kind = ADVROB_TYPE_F64, .number = values[i]}));
+        AR_TRY(room_only ? ar_report_make_room(report, column)
+                         : ar_report_put(report, column,
+                                         (ar_cell){.kind = ADVROB_TYPE_F64, .number = values[i]}));
     }
 out:
     return status;
 }
 
 static int32_t put_all(advrob_report *report, const evaluation_options *o,
-                       const ar_evaluation *result) {
+                       const ar_evaluation *result, bool room_only) {
     int32_t status = ADVROB_OK;
     char label[64];
-    AR_TRY(ar_report_put(report, "test_images",
-                         (ar_cell){.kind = ADVROB_TYPE_I64, .whole = result->images}));
-    AR_TRY(put_share(report, "clean", result->clean, result->images));
+    AR_TRY(room_only ? ar_report_make_room(report, "test_images")
+                     : ar_report_put(report, "test_images",
+                                     (ar_cell){.kind = ADVROB_TYPE_I64, .whole = result->images}));
+    AR_TRY(put_share(report, "clean", result->clean, result->images, room_only));
     for (int32_t i = 0; i < result->attacks; i++) {
-        pick_label(o->labels, i, label, sizeof label);
-        if (label[0] == 0) ar_copy_text(label, sizeof label, o->attacks.items[i].component);
-        AR_TRY(put_share(report, label, result->robust[i], result->images));
+        find_label(o, i, label, sizeof label);
+        AR_TRY(put_share(report, label, result->robust[i], result->images, room_only));
     }
     if (result->attacks > 1)
-        AR_TRY(put_share(report, "worst", result->worst, result->images));
+        AR_TRY(put_share(report, "worst", result->worst, result->images, room_only));
 out:
     return status;
 }
@@ -77,6 +104,7 @@ int32_t ar_report_evaluate(advrob_report *report, advrob_target *target,
     if (o.attacks.count > AR_MAX_ATTACKS)
         AR_FAIL(ADVROB_E_LIMIT, "evaluation: %zu attacks, expected at most %d", o.attacks.count,
                 AR_MAX_ATTACKS);
+    AR_TRY(check_labels(&o));
     if (shape[0] != target->shape.c || shape[1] != target->shape.h || shape[2] != target->shape.w ||
         test->images->classes > target->classes)
         AR_FAIL(ADVROB_E_SHAPE,
@@ -88,7 +116,9 @@ int32_t ar_report_evaluate(advrob_report *report, advrob_target *target,
                                 o.attacks.items[i].options, &attacks[i]));
     AR_TRY(ar_evaluate(target, test, (const advrob_attack *const *)attacks, made, o.batch_size,
                        &result));
-    AR_TRY(put_all(report, &o, &result));
+    /* All room first: numbers then need no memory, and a failure leaves the row as it was. */
+    AR_TRY(put_all(report, &o, &result, true));
+    AR_TRY(put_all(report, &o, &result, false));
 out:
     for (int32_t i = 0; i < made; i++)
         ar_attack_release(attacks[i]);

@@ -37,6 +37,9 @@ int32_t ar_report_create(advrob_context *ctx, advrob_report **out);
 void ar_report_destroy(advrob_report *report); /* NULL is fine */
 int32_t ar_report_add_column(advrob_report *report, const char *name);
 int32_t ar_report_add_row(advrob_report *report);
+/* Makes the cell of the last row without a value, so that putting a number cannot fail. */
+int32_t ar_report_make_room(advrob_report *report, const char *column);
+void ar_report_drop_rows(advrob_report *report, int32_t count); /* all but the first `count` */
 /* Into the last row; values are copied. kind 0 clears. */
 int32_t ar_report_put(advrob_report *report, const char *column, ar_cell value);
 int32_t ar_report_set(advrob_report *report, const char *key, ar_cell value);

@@ -23,11 +23,7 @@ void ar_report_destroy(advrob_report *report) {
     }
     for (int32_t i = 0; i < report->column_count; i++)
         ar_free(memory, report->columns[i]);
-    for (int32_t r = 0; r < report->row_count; r++) {
-        for (int32_t c = 0; c < report->widths[r]; c++)
-            ar_free(memory, report->rows[r][c].text);
-        ar_free(memory, report->rows[r]);
-    }
+    ar_report_drop_rows(report, 0);
     ar_free(memory, report->settings);
     ar_free(memory, report->columns);
     ar_free(memory, report->rows);
@@ -93,7 +89,7 @@ static int32_t assign(advrob_report *report, ar_cell *cell, ar_cell value) {
     return ADVROB_OK;
 }
 
-int32_t ar_report_put(advrob_report *report, const char *column, ar_cell value) {
+int32_t ar_report_make_room(advrob_report *report, const char *column) {
     int32_t status = ADVROB_OK, row = report->row_count - 1;
     if (row < 0) AR_FAIL(ADVROB_E_INVALID, "report: no row yet; call advrob_report_add_row first");
     AR_TRY(ar_report_add_column(report, column));
@@ -105,9 +101,23 @@ int32_t ar_report_put(advrob_report *report, const char *column, ar_cell value) 
                sizeof(ar_cell) * (size_t)(report->column_count - report->widths[row]));
         report->widths[row] = report->column_count;
     }
-    AR_TRY(assign(report, &report->rows[row][at], value));
 out:
     return status;
+}
+
+int32_t ar_report_put(advrob_report *report, const char *column, ar_cell value) {
+    int32_t status = ar_report_make_room(report, column);
+    if (status < 0) return status;
+    return assign(report, &report->rows[report->row_count - 1][find_column(report, column)], value);
+}
+
+void ar_report_drop_rows(advrob_report *report, int32_t count) {
+    while (report->row_count > count) {
+        int32_t row = --report->row_count;
+        for (int32_t c = 0; c < report->widths[row]; c++)
+            ar_free(&report->ctx->memory, report->rows[row][c].text);
+        ar_free(&report->ctx->memory, report->rows[row]);
+    }
 }
 
 int32_t ar_report_set(advrob_report *report, const char *key, ar_cell value) {
@@ -119,9 +129,13 @@ int32_t ar_report_set(advrob_report *report, const char *key, ar_cell value) {
                          sizeof(ar_setting), "report settings"));
         report->settings[i] = (ar_setting){NULL, {0}};
         AR_TRY(copy_text(report, key, &report->settings[i].key));
-        report->setting_count++;
     }
-    AR_TRY(assign(report, &report->settings[i].value, value));
+    status = assign(report, &report->settings[i].value, value);
+    if (i < report->setting_count) goto out;
+    if (status < 0)
+        ar_free(&report->ctx->memory, report->settings[i].key);
+    else
+        report->setting_count++; /* a setting counts when it has its value */
 out:
     return status;
 }

@@ -1,5 +1,5 @@
-/* Whole nets against PyTorch's golden files, at every kernel table and with 1 and 3 threads: logits,
- * losses, gradients of pixels and parameters, and five steps of SGD. */
+/* Whole nets against PyTorch's golden files, at every kernel table and with 1 and 3 threads:
+ * logits, losses, gradients of pixels and parameters, and five steps of SGD. */
 #include "support/support.h"
 
 #include "model/oracle.h"
@@ -60,8 +60,8 @@ static advrob_model *build(advrob_context *ctx, const char *net, const ar_safete
     if (strcmp(net, "eight_layer_conv") == 0)
         model = build_eight(ctx, file);
     else
-        test_ok(ar_zoo_build(ctx, strcmp(net, "residual") == 0 ? "tiny_residual" : net, NULL,
-                             &model));
+        test_ok(
+            ar_zoo_build(ctx, strcmp(net, "residual") == 0 ? "tiny_residual" : net, NULL, &model));
     return model;
 }
 
@@ -87,9 +87,8 @@ static void compare_slab(const char *where, const advrob_model *model, const ar_
     ar_real *expected = slab_of(model, file, prefix);
     for (int32_t i = 0; i < model->parameter_count; i++) {
         const ar_parameter *p = &model->parameters[i];
-        test_within(where, p->name,
-                    test_deviation(p->count, got + p->offset, expected + p->offset), tolerance,
-                    worst);
+        test_within(where, p->name, test_deviation(p->count, got + p->offset, expected + p->offset),
+                    tolerance, worst);
         compared++;
     }
     free(expected);
@@ -134,8 +133,7 @@ static void train(const char *where, advrob_model *model, const ar_safetensors *
         ar_model_changed(model);
     }
     assert_int_equal(steps, 5);
-    compare_slab(where, model, file, "sgd", model->slab, TOLERANCE_NET_GRADIENT,
-                 &worst_parameters);
+    compare_slab(where, model, file, "sgd", model->slab, TOLERANCE_NET_GRADIENT, &worst_parameters);
     memcpy(a->trained, model->slab, sizeof(ar_real) * (size_t)model->slab_count);
     free(expected);
     free(velocity);

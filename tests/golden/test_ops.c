@@ -168,7 +168,8 @@ static void check_scaled(const char *where, int64_t n, int32_t classes, const fl
         if (top == 0) continue;
         frexp((double)b[at] / (double)a[at], &exponent);
         double power = ldexp(1, exponent - 1);
-        if (!(largest >= 0.5 && largest <= 1)) fail_msg("%s: sample %d: %g", where, (int)i, largest);
+        if (!(largest >= 0.5 && largest <= 1))
+            fail_msg("%s: sample %d: %g", where, (int)i, largest);
         for (int32_t k = 0; k < classes; k++)
             if (fabs((double)a[k]) > 1e-37 && (double)b[k] != power * (double)a[k])
                 fail_msg("%s: sample %d is not scaled by a power of two", where, (int)i);
@@ -258,8 +259,8 @@ static void test_argmax(void **state) {
 /* ---- quantization ---- */
 
 typedef struct quant_case {
-    int64_t count;    /* values */
-    int64_t channels; /* scales */
+    int64_t count;      /* values */
+    int64_t channels;   /* scales */
     int64_t outer, per; /* values are [outer][channels][per] */
     int32_t *zero, *low, *high;
     ar_real *x, *y, *dx, *scale;
@@ -293,8 +294,8 @@ static void quant_close(quant_case *q) {
     free(q->high);
 }
 
-/* The kernel on one run of equal scale: value and mask, fresh and on top of older bits, out of place
- * and in place. */
+/* The kernel on one run of equal scale: value and mask, fresh and on top of older bits, out of
+ * place and in place. */
 static void check_run(const char *where, const quant_case *q, int64_t first, int64_t channel,
                       const ar_kernels *kernels) {
     size_t bytes = (size_t)(q->per + 7) / 8;
@@ -302,10 +303,15 @@ static void check_run(const char *where, const quant_case *q, int64_t first, int
     uint8_t *mask = one_op_block(bytes);
     for (int32_t round = 0; round < 4; round++) {
         bool fresh = round % 2 == 0, in_place = round >= 2;
-        ar_quant_call call = {.n = q->per, .scale = q->scale[channel],
-                              .zero = (ar_real)q->zero[channel], .low = (ar_real)q->low[0],
-                              .high = (ar_real)q->high[0], .x = in_place ? out : q->x + first,
-                              .y = out, .mask = mask, .fresh = fresh};
+        ar_quant_call call = {.n = q->per,
+                              .scale = q->scale[channel],
+                              .zero = (ar_real)q->zero[channel],
+                              .low = (ar_real)q->low[0],
+                              .high = (ar_real)q->high[0],
+                              .x = in_place ? out : q->x + first,
+                              .y = out,
+                              .mask = mask,
+                              .fresh = fresh};
         memcpy(out, q->x + first, sizeof(ar_real) * (size_t)q->per);
         memset(mask, fresh ? 0 : 0x5b, bytes);
         kernels->quantize(&call);
@@ -334,15 +340,15 @@ static void check_quant_file(const char *where, const ar_safetensors *file,
     for (int64_t o = 0; o < q.outer; o++)
         for (int64_t c = 0; c < q.channels; c++) {
             int64_t first = (o * q.channels + c) * q.per;
-            ar_quant record = {golden_int(file, "bits", 0), q.low[0], q.high[0], q.zero[c], 1,
-                               q.scale + c};
+            ar_quant record = {
+                golden_int(file, "bits", 0), q.low[0], q.high[0], q.zero[c], 1, q.scale + c};
             check_run(where, &q, first, c, kernels);
             ar_quant_apply(&record, q.per, q.x + first, out + first);
         }
     assert_memory_equal(out, q.y, sizeof(ar_real) * (size_t)q.count);
     for (int64_t o = 0; one_zero && o < q.outer; o++) { /* all channels at once */
         ar_quant record = {golden_int(file, "bits", 0), q.low[0], q.high[0], q.zero[0],
-                           (int32_t)q.channels, q.scale};
+                           (int32_t)q.channels,         q.scale};
         int64_t block = q.channels * q.per;
         ar_quant_apply(&record, block, q.x + o * block, out + o * block);
     }

@@ -213,7 +213,8 @@ static void pixel_gradient(net *n, ar_real *gradient) {
 }
 
 static void check_net(advrob_model *model) {
-    net n = {.model = model, .image = ar_shape_count(model->nodes[0].shape),
+    net n = {.model = model,
+             .image = ar_shape_count(model->nodes[0].shape),
              .classes = ar_model_classes(model)};
     ar_rng rng;
     const double mean = 0.25, deviation = 0.5;

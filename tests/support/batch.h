@@ -40,14 +40,20 @@ static inline int32_t batch_piece(void *arg, int64_t piece, int32_t worker) {
     return ADVROB_OK;
 }
 
-/* Mean cross entropy of n images: per-sample losses [n], gradient [slab], and dx, which may be NULL,
- * of the mean. */
+/* Mean cross entropy of n images: per-sample losses [n], gradient [slab], and dx, which may be
+ * NULL, of the mean. */
 static inline void batch_gradient(ar_program *program, int32_t lanes, int64_t n, const float *x,
                                   const int32_t *y, double *losses, ar_real *gradient, float *dx) {
     advrob_context *ctx = program->model->ctx;
     size_t slab = (size_t)program->model->slab_count;
-    batch b = {.program = program, .n = n, .lanes = lanes, .x = x, .y = y, .losses = losses,
-               .dx = dx, .gradient = gradient};
+    batch b = {.program = program,
+               .n = n,
+               .lanes = lanes,
+               .x = x,
+               .y = y,
+               .losses = losses,
+               .dx = dx,
+               .gradient = gradient};
     b.classes = ar_model_classes(program->model);
     b.tiles = (int32_t)((n + lanes - 1) / lanes);
     assert_true(b.classes <= 256 && b.tiles <= AR_MAX_TILES);

@@ -16,8 +16,8 @@
 #define GOLDEN_FOLDER SOURCE_ROOT "/tests/golden"
 
 /* Fails with the library's message. */
-#define test_ok(call)                                          \
-    do {                                                       \
+#define test_ok(call) \
+    do { \
         if ((call) < 0) fail_msg("%s: %s", #call, ar_message()); \
     } while (0)
 

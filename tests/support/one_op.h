@@ -48,8 +48,12 @@ static inline void one_op_open(one_op *o, advrob_context *ctx, const ar_kernels 
                                const char *name, const ar_attributes *attributes,
                                const ar_shape in[AR_MAX_INPUTS], int32_t lanes, int64_t n) {
     memset(o, 0, sizeof *o);
-    *o = (one_op){.kernels = kernels, .op = ar_op_find(name), .attributes = *attributes,
-                  .lanes = lanes, .n = n, .tiles = (int32_t)((n + lanes - 1) / lanes)};
+    *o = (one_op){.kernels = kernels,
+                  .op = ar_op_find(name),
+                  .attributes = *attributes,
+                  .lanes = lanes,
+                  .n = n,
+                  .tiles = (int32_t)((n + lanes - 1) / lanes)};
     if (o->op == NULL) fail_msg("no operator %s", name);
     assert_in_range(o->tiles, 1, ONE_OP_TILES);
     memcpy(o->in, in, sizeof o->in);
@@ -86,8 +90,8 @@ static inline void one_op_open(one_op *o, advrob_context *ctx, const ar_kernels 
 }
 
 static inline void one_op_close(one_op *o) {
-    void *blocks[] = {o->weight, o->dweight, o->bias, o->dbias, o->forward, o->backward,
-                      o->scratch, o->y, o->dy, o->x[0], o->x[1], o->dx[0], o->dx[1]};
+    void *blocks[] = {o->weight, o->dweight, o->bias, o->dbias, o->forward, o->backward, o->scratch,
+                      o->y,      o->dy,      o->x[0], o->x[1],  o->dx[0],   o->dx[1]};
     for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++)
         free(blocks[i]);
     for (int32_t t = 0; t < o->tiles; t++) {
@@ -122,9 +126,13 @@ static inline void one_op_tile(const one_op *o, int32_t tile, ar_shape shape, ar
 }
 
 static inline ar_op_call one_op_call(const one_op *o, int32_t t) {
-    ar_op_call call = {.kernels = o->kernels, .attributes = &o->attributes,
-                       .prepared = o->prepared, .lanes = o->lanes, .in = {o->in[0], o->in[1]},
-                       .out = o->out, .state = o->state[t]};
+    ar_op_call call = {.kernels = o->kernels,
+                       .attributes = &o->attributes,
+                       .prepared = o->prepared,
+                       .lanes = o->lanes,
+                       .in = {o->in[0], o->in[1]},
+                       .out = o->out,
+                       .state = o->state[t]};
     return call;
 }
 
@@ -171,11 +179,19 @@ static inline void one_op_backward(one_op *o, bool accumulate, int32_t piece) {
     }
     if (o->op->gradient == NULL) return;
     for (int32_t begin = 0; begin < o->out.c; begin += piece) {
-        ar_op_gradient call = {.kernels = o->kernels, .attributes = &o->attributes,
-                               .prepared = o->prepared, .lanes = o->lanes, .tiles = o->tiles,
-                               .in = o->in[0], .out = o->out, .x = x, .dy = dy, .begin = begin,
+        ar_op_gradient call = {.kernels = o->kernels,
+                               .attributes = &o->attributes,
+                               .prepared = o->prepared,
+                               .lanes = o->lanes,
+                               .tiles = o->tiles,
+                               .in = o->in[0],
+                               .out = o->out,
+                               .x = x,
+                               .dy = dy,
+                               .begin = begin,
                                .end = begin + piece < o->out.c ? begin + piece : o->out.c,
-                               .scratch = o->scratch, .dweight = o->dweight,
+                               .scratch = o->scratch,
+                               .dweight = o->dweight,
                                .dbias = o->parameters[1] > 0 ? o->dbias : NULL};
         o->op->gradient(&call);
     }

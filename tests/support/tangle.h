@@ -1,6 +1,6 @@
-/* A net with all that is awkward: values that are used two and three times, an addition of a value
- * to itself, ReLUs that no step can fuse, two users of the input, a dead branch. Include support.h
- * and golden.h first. */
+/* Nets and images for tests of graphs. The tangle is a net with all that is awkward: values that
+ * are used two and three times, an addition of a value to itself, ReLUs that no step can fuse, two
+ * users of the input, a dead branch. Include support.h and golden.h first. */
 #ifndef TEST_TANGLE_H
 #define TEST_TANGLE_H
 
@@ -33,6 +33,7 @@ static inline advrob_model *tangle_build(advrob_context *ctx, bool dead) {
     int32_t g = tangle_node(m, "add", tangle_node(m, "avg_pool", d, 0, &pool), f, NULL);
     int32_t h = tangle_node(m, "avg_pool", g, 0, &wide);
     int32_t i = tangle_node(m, "conv2d", 0, 0, &conv);
+    i = tangle_node(m, "add", i, tangle_node(m, "conv2d", a, 0, &conv), NULL);
     if (dead) tangle_node(m, "relu", tangle_node(m, "conv2d", g, 0, &conv), 0, NULL);
     int32_t j = tangle_node(m, "global_avg_pool", i, 0, NULL);
     j = tangle_node(m, "linear", j, 0, &hidden);
@@ -41,6 +42,24 @@ static inline advrob_model *tangle_build(advrob_context *ctx, bool dead) {
     tangle_node(m, "linear", tangle_node(m, "add", j, k, NULL), 0, &last);
     test_ok(ar_model_initialise(m, "he", 3));
     return m;
+}
+
+/* A net of the zoo, or the tangle with its dead branch. */
+static inline advrob_model *test_net(advrob_context *ctx, const char *name) {
+    advrob_model *model = NULL;
+    if (strcmp(name, "tangle") == 0) return tangle_build(ctx, true);
+    test_ok(ar_zoo_build(ctx, name, NULL, &model));
+    return model;
+}
+
+/* Pixels in [0, 1); freed by the caller. */
+static inline float *test_images(int64_t n, int64_t image, int64_t seed) {
+    float *x = malloc(sizeof(float) * (size_t)(n * image));
+    ar_rng rng;
+    ar_rng_init(&rng, seed, AR_RNG_TEST, 0, 0, 0);
+    for (int64_t i = 0; i < n * image; i++)
+        x[i] = ar_rng_uniform(&rng);
+    return x;
 }
 
 #endif

@@ -347,7 +347,7 @@ static void test_parts(void **state) {
     ar_options_set_text(f->options, "attack.epsilon", "1/2");
     ar_options_append(f->options, "attack.attacks", "fgsm", f->options);
     ar_options_set_i64(f->options, "attack.", 5);
-    assert_int_equal(ar_options_part(f->options, "attack.", &part), ADVROB_OK);
+    assert_int_equal(ar_options_part(f->options, "attack.", NULL, &part), ADVROB_OK);
     ar_options_allocator(part, &hook, &user);
     assert_true(hook == test_alloc && user == &f->allocator);
     assert_int_equal(ar_options_read(part, "x", "", &table, &f->arena, &f->out), ADVROB_OK);
@@ -366,7 +366,7 @@ static void test_parts(void **state) {
     assert_int_equal(ar_options_read(f->options, "x", "attack.", &table, &f->arena, &f->out),
                      ADVROB_E_RANGE);
     assert_non_null(strstr(ar_message(), "\"attack.steps\" is -5"));
-    assert_int_equal(ar_options_part(NULL, "attack.", &part), ADVROB_OK);
+    assert_int_equal(ar_options_part(NULL, "attack.", NULL, &part), ADVROB_OK);
     ar_options_allocator(part, &hook, &user);
     assert_true(hook == NULL && user == NULL);
     ar_options_destroy(part);

@@ -1,5 +1,5 @@
-/* Targets: what callbacks may and may not answer, the checks of labels and pixels, and published nets
- * whose logits and errors are known. */
+/* Targets: what callbacks may and may not answer, the checks of labels and pixels, and published
+ * nets whose logits and errors are known. */
 #include "support/support.h"
 
 #include <unistd.h>
@@ -154,9 +154,12 @@ static void test_refused_targets(void **state) {
         advrob_forward_fn forward;
         int32_t status;
     } wrong[] = {
-        {shape, 1, 0, 1, forward, ADVROB_E_RANGE},     {shape, 3, 1, 1, forward, ADVROB_E_RANGE},
-        {shape, 3, 0, NAN, forward, ADVROB_E_RANGE},   {shape, 3, -INFINITY, 0, forward, ADVROB_E_RANGE},
-        {shape, 65537, 0, 1, forward, ADVROB_E_RANGE}, {shape, 3, 0, 1, NULL, ADVROB_E_INVALID},
+        {shape, 1, 0, 1, forward, ADVROB_E_RANGE},
+        {shape, 3, 1, 1, forward, ADVROB_E_RANGE},
+        {shape, 3, 0, NAN, forward, ADVROB_E_RANGE},
+        {shape, 3, -INFINITY, 0, forward, ADVROB_E_RANGE},
+        {shape, 65537, 0, 1, forward, ADVROB_E_RANGE},
+        {shape, 3, 0, 1, NULL, ADVROB_E_INVALID},
         {none, 3, 0, 1, forward, ADVROB_E_SHAPE},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)

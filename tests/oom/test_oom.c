@@ -1,0 +1,590 @@
+/* Every allocation of the public API fails once.
+ *
+ * Each scenario runs over and over; in the n-th run its n-th allocation is refused, until a run needs no
+ * more than n. A refused call answers E_NOMEM, leaves its out-parameter alone and its inputs usable: the
+ * same call succeeds right after, and the scenario ends with the results of an undisturbed run. Or it is
+ * given up there, with memory still short, and everything can be freed. Nothing is leaked. */
+#include "support/support.h"
+
+#include <advrob/advrob.h>
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <zlib.h>
+
+enum { ONCE, RELIEVED, GIVEN_UP, MODES }; /* one refusal; all until one shows; all to the end */
+enum { SIDE = 8, PIXELS = SIDE * SIDE, IMAGES = 20, CLASSES = 10, SLOTS = 6 };
+
+/* One run of a scenario: its handles stand here, so that a run can be given up anywhere. */
+typedef struct run {
+    test_allocator memory;
+    int32_t mode, refusals;
+    bool over; /* given up */
+    uint64_t seen; /* a hash of all results */
+    advrob_context *ctx;
+    advrob_options *options[SLOTS];
+    advrob_tensor *tensors[SLOTS];
+    advrob_dataset *data[SLOTS];
+    advrob_model *models[SLOTS];
+    advrob_target *targets[SLOTS];
+    advrob_attack *attacks[SLOTS];
+    advrob_compressor *compressors[SLOTS];
+    advrob_finetune *finetunes[SLOTS];
+    advrob_history *histories[SLOTS];
+    advrob_report *reports[SLOTS];
+    char *text;
+} run;
+
+static char folder[256];
+static float images[IMAGES * PIXELS];
+static int32_t labels[IMAGES];
+static int64_t faults;
+
+/* ---- Calls under test ---- */
+
+static void look(run *r, const void *data, size_t size) {
+    for (size_t i = 0; i < size; i++)
+        r->seen = (r->seen ^ ((const unsigned char *)data)[i]) * 0x100000001b3u;
+}
+
+static void look_at_text(run *r, const char *text) {
+    look(r, text, strlen(text));
+}
+
+/* True if the call is to be made again. */
+static bool refused(run *r, int32_t status, const char *call) {
+    if (status >= 0) return false;
+    if (status != ADVROB_E_NOMEM || r->memory.failed == 0)
+        fail_msg("%s: %d, %s", call, status, advrob_last_message());
+    if (strstr(advrob_last_message(), "memory") == NULL)
+        fail_msg("%s: E_NOMEM with the message \"%s\"", call, advrob_last_message());
+    r->refusals++;
+    if (r->mode == GIVEN_UP) {
+        r->over = true;
+        return false;
+    }
+    if (r->refusals > 1) fail_msg("%s: refused again with enough memory", call);
+    if (r->mode == RELIEVED) r->memory.fail_at = 0;
+    return true;
+}
+
+#define CALL(r, call)                     \
+    do {                                  \
+        while (refused(r, (call), #call)) \
+            continue;                     \
+        if ((r)->over) return;            \
+    } while (0)
+
+/* A call that makes `out`: a refused one leaves it NULL. */
+#define MAKE(r, out, call)                                                \
+    do {                                                                  \
+        (out) = NULL;                                                     \
+        while (refused(r, (call), #call))                                 \
+            if ((out) != NULL) fail_msg("%s: failed and gave one", #call); \
+        if ((r)->over && (out) != NULL) fail_msg("%s: failed and gave one", #call); \
+        if ((r)->over) return;                                            \
+    } while (0)
+
+/* ---- What scenarios start from ---- */
+
+static void new_options(run *r, int32_t slot) {
+    MAKE(r, r->options[slot], advrob_options_create_with(test_alloc, &r->memory, &r->options[slot]));
+}
+
+static void new_dataset(run *r, int32_t slot) {
+    MAKE(r, r->data[slot],
+         advrob_dataset_from_memory(r->ctx, ADVROB_F32, images, labels, IMAGES, 1, SIDE, SIDE,
+                                    CLASSES, &r->data[slot]));
+}
+
+static void new_model(run *r, int32_t slot) {
+    MAKE(r, r->models[slot], advrob_model_build(r->ctx, "tiny", NULL, &r->models[slot]));
+}
+
+static void new_target(run *r, int32_t slot) {
+    new_model(r, slot);
+    if (r->over) return;
+    MAKE(r, r->targets[slot], advrob_target_from_model(r->models[slot], &r->targets[slot]));
+}
+
+static void open_run(run *r, int32_t threads) {
+    memset(r, 0, sizeof *r);
+    advrob_options *options = NULL;
+    assert_int_equal(advrob_options_create_with(test_alloc, &r->memory, &options), ADVROB_OK);
+    advrob_options_set_i64(options, "threads", threads);
+    advrob_options_set_i64(options, "seed", 5);
+    assert_int_equal(advrob_context_create(options, &r->ctx), ADVROB_OK);
+    advrob_options_destroy(options);
+}
+
+static void close_run(run *r) {
+    advrob_text_destroy(r->ctx, r->text);
+    advrob_context_destroy(r->ctx); /* what still lives keeps it */
+    for (int32_t i = 0; i < SLOTS; i++) {
+        advrob_options_destroy(r->options[i]);
+        advrob_tensor_destroy(r->tensors[i]);
+        advrob_dataset_destroy(r->data[i]);
+        advrob_model_destroy(r->models[i]);
+        advrob_target_destroy(r->targets[i]);
+        advrob_attack_destroy(r->attacks[i]);
+        advrob_compressor_destroy(r->compressors[i]);
+        advrob_finetune_destroy(r->finetunes[i]);
+        advrob_history_destroy(r->histories[i]);
+        advrob_report_destroy(r->reports[i]);
+    }
+}
+
+static void look_at_model(run *r, const advrob_model *model) {
+    char digest[17];
+    assert_int_equal(advrob_model_digest(model, digest, sizeof digest), ADVROB_OK);
+    look(r, digest, sizeof digest);
+}
+
+static void look_at_data(run *r, const advrob_dataset *data) {
+    char digest[17];
+    assert_int_equal(advrob_dataset_digest(data, digest, sizeof digest), ADVROB_OK);
+    look(r, digest, sizeof digest);
+}
+
+static const char *path_of(const char *name) {
+    static char path[512];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return path;
+}
+
+/* ---- Scenarios ---- */
+
+static void scenario_options(run *r) {
+    const double values[3] = {0.1, 0.2, 0.3};
+    const int64_t shape[2] = {3, 4};
+    new_options(r, 0);
+    if (r->over) return;
+    for (int32_t i = 0; i < 12; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "number%d", i);
+        CALL(r, advrob_options_set_f64(r->options[0], name, i));
+    }
+    CALL(r, advrob_options_set_f64_array(r->options[0], "mean", values, 3));
+    CALL(r, advrob_options_set_str(r->options[0], "mean", "a text in its place"));
+    CALL(r, advrob_options_set_text(r->options[0], "steps", "20"));
+    CALL(r, advrob_options_set_handle(r->options[0], "handle", r));
+    new_options(r, 1);
+    if (r->over) return;
+    for (int32_t i = 0; i < 3; i++)
+        CALL(r, advrob_options_append(r->options[1], "attacks", "pgd", r->options[0]));
+    new_options(r, 2);
+    if (r->over) return;
+    CALL(r, advrob_options_set_i64(r->options[2], "seed", 9));
+    CALL(r, advrob_options_set_i64(r->options[2], "threads", 3));
+    CALL(r, advrob_options_set_str(r->options[2], "cpu", "portable"));
+    advrob_context *second = NULL;
+    while (refused(r, advrob_context_create(r->options[2], &second), "advrob_context_create"))
+        assert_null(second);
+    if (r->over) return;
+    int64_t seed = advrob_context_seed(second);
+    look(r, &seed, sizeof seed);
+    advrob_context_destroy(second);
+    MAKE(r, r->tensors[0], advrob_tensor_create(r->ctx, ADVROB_F32, 2, shape, &r->tensors[0]));
+}
+
+static void scenario_dataset(run *r) {
+    uint8_t bytes[IMAGES * PIXELS];
+    for (int32_t i = 0; i < IMAGES * PIXELS; i++)
+        bytes[i] = (uint8_t)(i * 7);
+    new_dataset(r, 0);
+    if (r->over) return;
+    MAKE(r, r->data[1],
+         advrob_dataset_from_memory(r->ctx, ADVROB_U8, bytes, labels, IMAGES, 1, SIDE, SIDE, CLASSES,
+                                    &r->data[1]));
+    MAKE(r, r->data[2], advrob_dataset_slice(r->data[0], 3, 9, &r->data[2]));
+    MAKE(r, r->data[3], advrob_dataset_split(r->data[1], 7, 3, &r->data[3], &r->data[4]));
+    MAKE(r, r->data[5], advrob_dataset_slice(r->data[3], 1, 4, &r->data[5]));
+    for (int32_t i = 0; i < SLOTS; i++)
+        look_at_data(r, r->data[i]);
+}
+
+static void scenario_open(run *r) {
+    new_options(r, 0);
+    if (r->over) return;
+    CALL(r, advrob_options_set_str(r->options[0], "split", "test"));
+    CALL(r, advrob_options_set_i64(r->options[0], "limit", 9));
+    MAKE(r, r->data[0], advrob_dataset_open(r->ctx, "mnist", folder, NULL, &r->data[0]));
+    MAKE(r, r->data[1],
+         advrob_dataset_open(r->ctx, "fashion-mnist", folder, r->options[0], &r->data[1]));
+    look_at_data(r, r->data[0]);
+    look_at_data(r, r->data[1]);
+}
+
+static void scenario_model(run *r) {
+    const double mean[1] = {0.3}, std[1] = {0.4};
+    float logits[IMAGES * CLASSES];
+    const char *text = NULL;
+    new_options(r, 0);
+    if (r->over) return;
+    CALL(r, advrob_options_set_f64_array(r->options[0], "mean", mean, 1));
+    CALL(r, advrob_options_set_f64_array(r->options[0], "std", std, 1));
+    CALL(r, advrob_options_set_str(r->options[0], "init", "pytorch"));
+    MAKE(r, r->models[0], advrob_model_build(r->ctx, "tiny", r->options[0], &r->models[0]));
+    MAKE(r, r->models[1],
+         advrob_model_build(r->ctx, "tiny_residual", NULL, &r->models[1]));
+    MAKE(r, r->models[2], advrob_model_clone(r->models[0], &r->models[2]));
+    MAKE(r, r->tensors[0],
+         advrob_model_get_parameter(r->models[0], "conv1.weight", &r->tensors[0]));
+    ((float *)advrob_tensor_data(r->tensors[0]))[0] = 0.5f;
+    CALL(r, advrob_model_set_parameter(r->models[2], "conv1.weight", r->tensors[0]));
+    MAKE(r, r->tensors[1],
+         advrob_model_node_output(r->models[2], "relu1", 3, images, &r->tensors[1]));
+    look(r, advrob_tensor_data(r->tensors[1]),
+         sizeof(float) * (size_t)advrob_tensor_count(r->tensors[1]));
+    CALL(r, advrob_model_forward(r->models[2], IMAGES, images, logits));
+    look(r, logits, sizeof logits);
+    CALL(r, advrob_model_summary(r->models[1], &text));
+    look_at_text(r, text);
+    CALL(r, advrob_model_summary(r->models[1], &text));
+    for (int32_t i = 0; i < 3; i++)
+        look_at_model(r, r->models[i]);
+    double milliseconds = 0;
+    CALL(r, advrob_model_latency(r->models[0], 5, 1, &milliseconds));
+    assert_true(milliseconds > 0);
+}
+
+static void scenario_files(run *r) {
+    new_model(r, 0);
+    if (r->over) return;
+    CALL(r, advrob_model_save(r->models[0], path_of("net.safetensors")));
+    MAKE(r, r->models[1],
+         advrob_model_load(r->ctx, path_of("net.safetensors"), NULL, &r->models[1]));
+    new_options(r, 0);
+    if (r->over) return;
+    CALL(r, advrob_options_set_i64(r->options[0], "seed", 77));
+    MAKE(r, r->models[2], advrob_model_build(r->ctx, "tiny", r->options[0], &r->models[2]));
+    look_at_model(r, r->models[2]);
+    CALL(r, advrob_model_load_weights(r->models[2], path_of("net.safetensors")));
+    CALL(r, advrob_options_set_str(r->options[0], "weights", path_of("net.safetensors")));
+    MAKE(r, r->models[3], advrob_model_build(r->ctx, "tiny", r->options[0], &r->models[3]));
+    for (int32_t i = 0; i < 4; i++)
+        look_at_model(r, r->models[i]);
+    MAKE(r, r->models[4],
+         advrob_model_load(r->ctx, path_of("small.safetensors"), NULL, &r->models[4]));
+    look_at_model(r, r->models[4]);
+}
+
+static int32_t own_forward(void *user, int64_t n, const float *x, float *logits) {
+    (void)user;
+    for (int64_t i = 0; i < n; i++) {
+        logits[2 * i] = x[i * PIXELS];
+        logits[2 * i + 1] = 1 - x[i * PIXELS];
+    }
+    return 0;
+}
+
+static int32_t own_backward(void *user, int64_t n, const float *x, const float *dlogits, float *dx) {
+    (void)user;
+    (void)x;
+    memset(dx, 0, sizeof(float) * (size_t)n * PIXELS);
+    for (int64_t i = 0; i < n; i++)
+        dx[i * PIXELS] = dlogits[2 * i] - dlogits[2 * i + 1];
+    return 0;
+}
+
+static void scenario_target(run *r) {
+    static const int32_t zeros[IMAGES];
+    static float dx[IMAGES * PIXELS];
+    float logits[IMAGES * CLASSES];
+    double losses[IMAGES];
+    new_target(r, 0);
+    if (r->over) return;
+    MAKE(r, r->targets[1],
+         advrob_target_from_callbacks(r->ctx, 1, SIDE, SIDE, 2, 0, 1, own_forward, own_backward,
+                                      NULL, &r->targets[1]));
+    CALL(r, advrob_target_forward(r->targets[0], IMAGES, images, logits));
+    look(r, logits, sizeof logits);
+    CALL(r, advrob_target_loss_gradient(r->targets[0], "margin", IMAGES, images, labels, losses, dx));
+    look(r, dx, sizeof dx);
+    CALL(r, advrob_target_loss_gradient(r->targets[1], "ce", IMAGES, images, zeros, losses, dx));
+    look(r, losses, sizeof losses);
+}
+
+static void scenario_attack(run *r) {
+    static const int32_t zeros[IMAGES];
+    static float out[IMAGES * PIXELS];
+    int32_t predictions[IMAGES];
+    double losses[IMAGES];
+    new_target(r, 0);
+    if (r->over) return;
+    MAKE(r, r->targets[1],
+         advrob_target_from_callbacks(r->ctx, 1, SIDE, SIDE, 2, 0, 1, own_forward, own_backward,
+                                      NULL, &r->targets[1]));
+    new_options(r, 0);
+    if (r->over) return;
+    CALL(r, advrob_options_set_f64(r->options[0], "epsilon", 0.1));
+    MAKE(r, r->attacks[0], advrob_attack_create(r->ctx, "fgsm", r->options[0], &r->attacks[0]));
+    CALL(r, advrob_options_set_i64(r->options[0], "steps", 2));
+    CALL(r, advrob_options_set_i64(r->options[0], "restarts", 2));
+    CALL(r, advrob_options_set_i64(r->options[0], "early_stop", 1));
+    CALL(r, advrob_options_set_str(r->options[0], "loss", "margin"));
+    MAKE(r, r->attacks[1], advrob_attack_create(r->ctx, "pgd", r->options[0], &r->attacks[1]));
+    for (int32_t i = 0; i < 2; i++) {
+        CALL(r, advrob_attack_run(r->attacks[i], r->targets[0], IMAGES, images, labels, out,
+                                  predictions, losses));
+        look(r, out, sizeof out);
+        look(r, predictions, sizeof predictions);
+    }
+    CALL(r, advrob_attack_run(r->attacks[1], r->targets[1], IMAGES, images, zeros, NULL, NULL,
+                              losses));
+    look(r, losses, sizeof losses);
+}
+
+static void make_smaller(run *r, int32_t slot, const char *name, const char *option, const char *value) {
+    new_options(r, slot);
+    if (r->over) return;
+    CALL(r, advrob_options_set_text(r->options[slot], option, value));
+    MAKE(r, r->compressors[slot],
+         advrob_compressor_create(r->ctx, name, r->options[slot], &r->compressors[slot]));
+    MAKE(r, r->models[slot],
+         advrob_compressor_run(r->compressors[slot], r->models[0], r->data[0], &r->models[slot]));
+    look_at_model(r, r->models[slot]);
+    advrob_text_destroy(r->ctx, r->text);
+    MAKE(r, r->text,
+         advrob_compressor_plan(r->compressors[slot], r->models[0], r->data[0], &r->text));
+    look_at_text(r, r->text);
+}
+
+static void scenario_prune(run *r) {
+    new_model(r, 0);
+    if (!r->over) make_smaller(r, 1, "prune_l1", "scope", "layer");
+    if (!r->over) make_smaller(r, 2, "prune_l1", "scope", "global");
+    if (!r->over) look_at_model(r, r->models[0]);
+}
+
+static void scenario_quantize(run *r) {
+    static const char *const ranges[3] = {"minmax", "percentile", "mse"};
+    new_model(r, 0);
+    if (!r->over) new_dataset(r, 0);
+    for (int32_t i = 0; i < 3 && !r->over; i++)
+        make_smaller(r, i + 1, "quant_ptq", "range", ranges[i]);
+    if (r->over) return;
+    CALL(r, advrob_model_save(r->models[3], path_of("small.safetensors")));
+    look_at_model(r, r->models[0]);
+}
+
+/* Trains a copy; a refused run may have taken whole steps, so it starts again from a fresh copy. */
+static void train(run *r, int32_t slot, const char *name) {
+    int32_t status;
+    do {
+        advrob_model_destroy(r->models[slot]);
+        MAKE(r, r->models[slot], advrob_model_clone(r->models[0], &r->models[slot]));
+        status = advrob_finetune_run(r->finetunes[slot], r->models[slot], r->data[0], r->data[1],
+                                     &r->histories[slot]);
+        if (status < 0) assert_null(r->histories[slot]);
+    } while (refused(r, status, name));
+    if (r->over) return;
+    look_at_model(r, r->models[slot]);
+    for (int32_t i = 0; i < advrob_history_rows(r->histories[slot]); i++) {
+        double loss = 0;
+        assert_int_equal(advrob_history_get(r->histories[slot], i, "loss", &loss), ADVROB_OK);
+        look(r, &loss, sizeof loss);
+    }
+}
+
+static void scenario_finetune(run *r) {
+    new_model(r, 0);
+    if (!r->over) new_dataset(r, 0);
+    if (r->over) return;
+    MAKE(r, r->data[1], advrob_dataset_slice(r->data[0], 0, 10, &r->data[1]));
+    new_options(r, 0);
+    if (r->over) return;
+    CALL(r, advrob_options_set_i64(r->options[0], "epochs", 2));
+    CALL(r, advrob_options_set_i64(r->options[0], "batch_size", 12));
+    CALL(r, advrob_options_set_text(r->options[0], "milestones", "1"));
+    CALL(r, advrob_options_set_str(r->options[0], "schedule", "step"));
+    MAKE(r, r->finetunes[1],
+         advrob_finetune_create(r->ctx, "standard", r->options[0], &r->finetunes[1]));
+    CALL(r, advrob_options_set_i64(r->options[0], "attack.steps", 2));
+    MAKE(r, r->finetunes[2],
+         advrob_finetune_create(r->ctx, "pgd_at", r->options[0], &r->finetunes[2]));
+    train(r, 1, "standard");
+    if (!r->over) train(r, 2, "pgd_at");
+}
+
+static void fill_report(run *r) {
+    CALL(r, advrob_report_set_str(r->reports[0], "dataset", "noise"));
+    CALL(r, advrob_report_set_f64(r->reports[0], "epsilon", 0.1));
+    CALL(r, advrob_report_add_column(r->reports[0], "first"));
+    for (int32_t i = 0; i < 2; i++) {
+        CALL(r, advrob_report_add_row(r->reports[0]));
+        CALL(r, advrob_report_put_str(r->reports[0], "model", "a, \"quoted\""));
+        CALL(r, advrob_report_put_f64(r->reports[0], "sparsity", 0.25));
+        CALL(r, advrob_report_put_i64(r->reports[0], "number", i));
+    }
+}
+
+static void scenario_report(run *r) {
+    new_target(r, 0);
+    if (!r->over) new_dataset(r, 0);
+    if (!r->over) new_options(r, 0);
+    if (r->over) return;
+    CALL(r, advrob_options_append(r->options[0], "attacks", "fgsm", NULL));
+    new_options(r, 1);
+    if (r->over) return;
+    CALL(r, advrob_options_set_i64(r->options[1], "steps", 2));
+    CALL(r, advrob_options_append(r->options[0], "attacks", "pgd", r->options[1]));
+    CALL(r, advrob_options_set_str(r->options[0], "labels", "one,two"));
+    MAKE(r, r->reports[0], advrob_report_create(r->ctx, &r->reports[0]));
+    fill_report(r);
+    if (r->over) return;
+    CALL(r, advrob_report_evaluate(r->reports[0], r->targets[0], r->data[0], r->options[0]));
+    CALL(r, advrob_report_write(r->reports[0], path_of("report.json")));
+    CALL(r, advrob_report_write(r->reports[0], path_of("report.csv")));
+    MAKE(r, r->reports[1], advrob_report_create(r->ctx, &r->reports[1]));
+    CALL(r, advrob_report_read_csv(r->reports[1], path_of("report.csv")));
+    int32_t rows = advrob_report_rows(r->reports[1]);
+    assert_int_equal(rows, 2);
+    double accuracy = -1;
+    const char *text = NULL;
+    assert_int_equal(advrob_report_get_f64(r->reports[1], 1, "worst_accuracy", &accuracy), ADVROB_OK);
+    assert_int_equal(advrob_report_get_str(r->reports[1], 0, "model", &text), ADVROB_OK);
+    look(r, &accuracy, sizeof accuracy);
+    look_at_text(r, text);
+}
+
+/* ---- The sweep ---- */
+
+/* A report row that cannot be filled stays as it is, whatever allocation of the evaluation fails. */
+static void scenario_row(run *r) {
+    new_target(r, 0);
+    if (!r->over) new_dataset(r, 0);
+    if (r->over) return;
+    MAKE(r, r->reports[0], advrob_report_create(r->ctx, &r->reports[0]));
+    CALL(r, advrob_report_add_row(r->reports[0]));
+    CALL(r, advrob_report_put_f64(r->reports[0], "clean_accuracy", -5));
+    double value = 0;
+    while (refused(r, advrob_report_evaluate(r->reports[0], r->targets[0], r->data[0], NULL),
+                   "advrob_report_evaluate")) {
+        assert_true(advrob_report_get_f64(r->reports[0], 0, "test_images", &value) < 0);
+        assert_int_equal(advrob_report_get_f64(r->reports[0], 0, "clean_accuracy", &value), 0);
+        assert_true(value == -5);
+    }
+    if (r->over) return;
+    assert_int_equal(advrob_report_get_f64(r->reports[0], 0, "clean_accuracy", &value), ADVROB_OK);
+    look(r, &value, sizeof value);
+}
+
+static uint64_t undisturbed(void (*scenario)(run *r), int32_t threads) {
+    run r;
+    open_run(&r, threads);
+    scenario(&r);
+    close_run(&r);
+    test_allocator_check(&r.memory);
+    return r.seen;
+}
+
+/* The number of refused allocations. */
+static int64_t sweep(void (*scenario)(run *r), int32_t threads, int32_t mode, uint64_t wanted) {
+    int64_t count = 0;
+    for (int64_t n = 1;; n++) {
+        run r;
+        open_run(&r, threads);
+        r.mode = mode;
+        test_allocator_arm(&r.memory, n, mode != ONCE);
+        scenario(&r);
+        int64_t refused_now = r.memory.failed;
+        close_run(&r);
+        test_allocator_check(&r.memory);
+        if (!r.over) assert_true(r.seen == wanted);
+        if (refused_now == 0) return count;
+        count++;
+    }
+}
+
+static void sweep_all(void (*scenario)(run *r)) {
+    test_guard guard = test_guard_begin();
+    uint64_t wanted = undisturbed(scenario, 1);
+    assert_true(wanted != 0 && wanted == undisturbed(scenario, 2));
+    for (int32_t mode = 0; mode < MODES; mode++)
+        faults += sweep(scenario, 1, mode, wanted);
+    faults += sweep(scenario, 2, ONCE, wanted);
+    faults += sweep(scenario, 2, GIVEN_UP, wanted);
+    test_guard_check(&guard);
+}
+
+/* ---- Files and tests ---- */
+
+/* An IDX file of bytes, plain or packed by its name. */
+static void write_idx(const char *name, int32_t rank, bool packed) {
+    unsigned char head[16] = {0, 0, 8, (unsigned char)rank};
+    head[7] = IMAGES;
+    head[11] = head[15] = SIDE;
+    gzFile file = gzopen(path_of(name), packed ? "wb" : "wbT");
+    assert_non_null(file);
+    gzwrite(file, head, 4 + 4 * (unsigned)rank);
+    for (int32_t i = 0; i < (rank == 1 ? IMAGES : IMAGES * PIXELS); i++)
+        gzputc(file, rank == 1 ? i % CLASSES : i * 31 % 256);
+    assert_int_equal(gzclose(file), Z_OK);
+}
+
+static int set_up(void **state) {
+    (void)state;
+    /* In memory where there is such a place: thousands of files are synced. */
+    if (access("/dev/shm", W_OK) == 0) setenv("TMPDIR", "/dev/shm", 1);
+    test_folder_make(folder, sizeof folder);
+    for (int32_t i = 0; i < IMAGES; i++)
+        labels[i] = i % CLASSES;
+    for (int32_t i = 0; i < IMAGES * PIXELS; i++)
+        images[i] = (float)(i * 37 % 101) / 101.0f;
+    write_idx("train-images-idx3-ubyte", 3, false);
+    write_idx("train-labels-idx1-ubyte", 1, false);
+    write_idx("t10k-images-idx3-ubyte.gz", 3, true);
+    write_idx("t10k-labels-idx1-ubyte.gz", 1, true);
+    run r;
+    open_run(&r, 1);
+    scenario_quantize(&r); /* leaves a quantized model's file */
+    close_run(&r);
+    return 0;
+}
+
+static int tear_down(void **state) {
+    (void)state;
+    test_folder_remove(folder);
+    return 0;
+}
+
+static const struct {
+    const char *name;
+    void (*run)(run *r);
+} scenarios[] = {
+    {"options", scenario_options}, {"dataset", scenario_dataset},
+    {"open", scenario_open},       {"model", scenario_model},
+    {"files", scenario_files},     {"target", scenario_target},
+    {"attack", scenario_attack},   {"prune", scenario_prune},
+    {"quantize", scenario_quantize}, {"finetune", scenario_finetune},
+    {"report", scenario_report},   {"row", scenario_row},
+};
+enum { SCENARIOS = sizeof scenarios / sizeof scenarios[0] };
+
+static void test_sweep(void **state) {
+    const int32_t *number = *state;
+    int64_t before = faults;
+    sweep_all(scenarios[*number].run);
+    print_message("%lld faults\n", (long long)(faults - before));
+}
+
+static void test_enough(void **state) {
+    (void)state;
+    print_message("%lld faults injected\n", (long long)faults);
+    assert_true(faults >= 1000);
+}
+
+int main(void) {
+    static int32_t numbers[SCENARIOS];
+    struct CMUnitTest tests[SCENARIOS + 1];
+    for (int32_t i = 0; i < SCENARIOS; i++) {
+        numbers[i] = i;
+        tests[i] = (struct CMUnitTest){scenarios[i].name, test_sweep, NULL, NULL, &numbers[i]};
+    }
+    tests[SCENARIOS] = (struct CMUnitTest)cmocka_unit_test(test_enough);
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
