@@ -39,8 +39,8 @@ ADVROB_API int32_t advrob_report_put_i64(advrob_report *report, const char *colu
                                          int64_t value);
 
 ADVROB_API int32_t advrob_report_rows(const advrob_report *report);
-/* A cell as number or text; E_UNKNOWN if there is no such row, column or value. The text is valid
- * until the report changes. */
+/* A cell as number or as text: E_UNKNOWN if there is no such row, column or value, E_INVALID if it is of
+ * the other kind. The text is valid until the report changes. */
 ADVROB_API int32_t advrob_report_get_f64(const advrob_report *report, int32_t row,
                                          const char *column, double *value);
 ADVROB_API int32_t advrob_report_get_str(const advrob_report *report, int32_t row,

@@ -5,11 +5,12 @@
 #define ZLIB_CONST
 #include <zlib.h>
 
-/* zlib counts in unsigned int. */
-#define MAX_PIECE ((size_t)1 << 30)
+/* Bytes between two looks at the cancel flag; zlib counts in unsigned int. */
+#define MAX_PIECE ((size_t)1 << 22)
 #define FIRST_ROOM ((size_t)1 << 16)
 
 typedef struct output {
+    advrob_context *ctx;
     ar_memory *memory;
     const char *name;
     uint8_t *data;
@@ -68,7 +69,8 @@ static size_t first_capacity(const uint8_t *packed, size_t size, uint64_t limit)
 /* Runs inflate until a member ends. */
 static int32_t unpack_member(z_stream *z, const uint8_t *end, output *o) {
     for (;;) {
-        int32_t status = output_grow(o);
+        int32_t status = ar_cancelled(o->ctx);
+        if (status >= 0) status = output_grow(o);
         if (status < 0) return status;
         size_t in = (size_t)(end - z->next_in), room = o->capacity - o->size;
         z->avail_in = (uInt)(in < MAX_PIECE ? in : MAX_PIECE);
@@ -93,7 +95,7 @@ static int32_t unpack_member(z_stream *z, const uint8_t *end, output *o) {
 int32_t ar_gzip_unpack(advrob_context *ctx, const char *name, const uint8_t *packed,
                        size_t packed_size, uint64_t limit, uint8_t **data, size_t *size) {
     int32_t status = ADVROB_OK;
-    output o = {.memory = &ctx->memory, .name = name, .limit = limit};
+    output o = {.ctx = ctx, .memory = &ctx->memory, .name = name, .limit = limit};
     z_stream z = {.zalloc = zlib_alloc, .zfree = zlib_free, .opaque = &ctx->memory};
     const uint8_t *end = packed + packed_size;
     bool open = false;

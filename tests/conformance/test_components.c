@@ -24,8 +24,8 @@ static int64_t options_seen;
 
 #define OK(call)                                                                          \
     do {                                                                                  \
-        int32_t got = (call);                                                             \
-        if (got != ADVROB_OK) fail_msg("%s: %d, %s", #call, got, advrob_last_message());  \
+        int32_t ok_ = (call);                                                             \
+        if (ok_ != ADVROB_OK) fail_msg("%s: %d, %s", #call, ok_, advrob_last_message());  \
     } while (0)
 
 /* ---- One call for all kinds ---- */
