@@ -32,7 +32,11 @@ logs=()
 build() {
     local folder=$1
     shift
-    [ -f "$folder/build.ninja" ] || meson setup "$folder" "$@" || return 1
+    if [ -f "$folder/build.ninja" ]; then
+        meson configure "$folder" "$@" || return 1 # examples/run.sh may have left the tests out
+    else
+        meson setup "$folder" "$@" || return 1
+    fi
     meson compile -C "$folder"
 }
 

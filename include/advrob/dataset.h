@@ -31,8 +31,10 @@ ADVROB_API int32_t advrob_dataset_from_memory(advrob_context *ctx, int32_t dtype
                                               int32_t width, int32_t classes,
                                               advrob_dataset **out);
 
+/* Gives up the dataset; slices of it live on. NULL is fine. */
 ADVROB_API void advrob_dataset_destroy(advrob_dataset *dataset);
 
+/* Number of images and of classes; 0 for NULL. */
 ADVROB_API int64_t advrob_dataset_count(const advrob_dataset *dataset);
 ADVROB_API int32_t advrob_dataset_classes(const advrob_dataset *dataset);
 /* shape: [3] = channels, height, width. */

@@ -18,6 +18,7 @@ extern "C" {
 
 typedef struct advrob_report advrob_report;
 
+/* An empty report, owned by the caller. destroy(NULL) is fine. Errors: E_NOMEM. */
 ADVROB_API int32_t advrob_report_create(advrob_context *ctx, advrob_report **out);
 ADVROB_API void advrob_report_destroy(advrob_report *report);
 
@@ -38,6 +39,7 @@ ADVROB_API int32_t advrob_report_put_f64(advrob_report *report, const char *colu
 ADVROB_API int32_t advrob_report_put_i64(advrob_report *report, const char *column,
                                          int64_t value);
 
+/* Number of rows; 0 for NULL. */
 ADVROB_API int32_t advrob_report_rows(const advrob_report *report);
 /* A cell as number or as text: E_UNKNOWN if there is no such row, column or value, E_INVALID if it is of
  * the other kind. The text is valid until the report changes. */

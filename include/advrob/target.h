@@ -32,12 +32,14 @@ ADVROB_API int32_t advrob_target_from_callbacks(advrob_context *ctx, int32_t cha
                                                 advrob_backward_fn backward, void *user,
                                                 advrob_target **out);
 
+/* Gives up the target; its model thaws with the last one on it. NULL is fine. */
 ADVROB_API void advrob_target_destroy(advrob_target *target);
 
 /* shape: [3]. */
 ADVROB_API int32_t advrob_target_shape(const advrob_target *target, int32_t *shape);
 ADVROB_API int32_t advrob_target_classes(const advrob_target *target);
 
+/* logits [n, classes] for pixels x [n, c, h, w]. Errors: E_RANGE (n), E_CALLBACK, E_NOMEM. */
 ADVROB_API int32_t advrob_target_forward(advrob_target *target, int64_t n, const float *x,
                                          float *logits);
 

@@ -20,6 +20,7 @@ ADVROB_API int32_t advrob_tensor_create(advrob_context *ctx, int32_t dtype, int3
                                         const int64_t *shape, advrob_tensor **out);
 ADVROB_API void advrob_tensor_destroy(advrob_tensor *tensor);
 
+/* Element type and number of dimensions; 0 for NULL. */
 ADVROB_API int32_t advrob_tensor_dtype(const advrob_tensor *tensor);
 ADVROB_API int32_t advrob_tensor_rank(const advrob_tensor *tensor);
 /* Length of dimension `axis`; -1 past the rank. */

@@ -2,6 +2,7 @@
 #include "attack.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <string.h>
 
 #define AR_ATTACK(name) &ar_attack_##name,
@@ -74,8 +75,43 @@ void ar_attack_release(advrob_attack *attack) {
     ar_context_release(ctx);
 }
 
+/* How far a run is, and whether it is to stop; shared by its workers. */
+typedef struct ar_attack_watch {
+    advrob_context *ctx;
+    const char *what; /* for progress; NULL: silent */
+    pthread_t caller;
+    double last; /* when the hook was called; of the caller's thread */
+    int64_t n;
+    _Atomic int64_t done; /* images */
+    _Atomic bool stopped;
+} ar_attack_watch;
+
+/* Seconds between two calls of the hook from within a tile. */
+#define TICK_SECONDS 20e-3
+
+static int32_t stopped(void) {
+    return ar_error(ADVROB_E_CANCELLED, "attack: cancelled by the progress hook");
+}
+
+static int32_t tell(ar_attack_watch *watch) {
+    if (watch->stopped) return stopped();
+    watch->last = ar_clock();
+    int32_t status = ar_progress(watch->ctx, watch->what, watch->done, watch->n, NAN);
+    if (status < 0) watch->stopped = true; /* tiles that are under way stop too */
+    return status;
+}
+
+int32_t ar_attack_tick(const ar_attack_tile *tile) {
+    ar_attack_watch *watch = tile->watch;
+    int32_t status = ar_cancelled(watch->ctx);
+    if (status < 0) return status;
+    if (watch->stopped) return stopped();
+    if (watch->what == NULL || !pthread_equal(watch->caller, pthread_self())) return ADVROB_OK;
+    return ar_clock() - watch->last < TICK_SECONDS ? ADVROB_OK : tell(watch);
+}
+
 typedef struct attack_job {
-    const char *what; /* for progress */
+    ar_attack_watch watch;
     const advrob_attack *attack;
     advrob_target *target;
     int64_t n;
@@ -137,6 +173,7 @@ static int32_t run_piece(void *arg, int64_t piece, int32_t worker) {
         .ids = job->numbers[worker],
         .adversarial =
             job->adversarial != NULL ? job->adversarial + first * size : job->answers[worker],
+        .watch = &job->watch,
     };
     const ar_attack *kind = job->attack->kind;
     int64_t start = kind->first_sample != NULL ? kind->first_sample(job->attack->options) : 0;
@@ -144,6 +181,7 @@ static int32_t run_piece(void *arg, int64_t piece, int32_t worker) {
         job->numbers[worker][i] = job->ids != NULL ? job->ids[first + i] : start + first + i;
     AR_TRY(kind->tile(&tile));
     AR_TRY(recompute(job, &tile, first));
+    job->watch.done += n;
 out:
     return status;
 }
@@ -183,8 +221,8 @@ out:
 
 static int32_t poll(void *arg, int64_t done) {
     attack_job *job = arg;
-    int64_t images = done * job->piece;
-    return ar_progress(job->target->ctx, job->what, images < job->n ? images : job->n, job->n, NAN);
+    (void)done; /* of pieces */
+    return tell(&job->watch);
 }
 
 int32_t ar_attack_run(const advrob_attack *attack, advrob_target *target, const char *what,
@@ -192,7 +230,11 @@ int32_t ar_attack_run(const advrob_attack *attack, advrob_target *target, const 
                       float *adversarial, int32_t *predictions, double *losses) {
     int32_t status = ADVROB_OK;
     size_t workers = target->concurrent ? (size_t)ar_workers(target->ctx) : 1;
-    attack_job job = {.what = what,
+    attack_job job = {.watch = {.ctx = target->ctx,
+                                .what = what,
+                                .caller = pthread_self(),
+                                .last = ar_clock(),
+                                .n = n},
                       .attack = attack,
                       .target = target,
                       .n = n,

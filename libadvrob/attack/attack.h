@@ -22,6 +22,8 @@ typedef struct ar_attack_room {
     bool *done, *fooled;
 } ar_attack_room;
 
+struct ar_attack_watch; /* attack.c */
+
 /* A tile's job. The attack writes `adversarial`; predictions and losses are recomputed from it. */
 typedef struct ar_attack_tile {
     const advrob_attack *attack;
@@ -32,7 +34,12 @@ typedef struct ar_attack_tile {
     const int32_t *y;    /* [n] */
     const int64_t *ids;  /* [n]: what each sample's random numbers are drawn by */
     float *adversarial;  /* [n, c, h, w] */
+    struct ar_attack_watch *watch;
 } ar_attack_tile;
+
+/* Called before every step: E_CANCELLED when the run is to stop. On the caller's thread it also keeps the
+ * progress hook informed, however long a tile takes. */
+int32_t ar_attack_tick(const ar_attack_tile *tile);
 
 typedef struct ar_attack {
     const char *name, *help;

@@ -128,7 +128,7 @@ int32_t ar_pgd_tile(const ar_attack_tile *tile, const ar_pgd_settings *s) {
     for (int32_t restart = 0; restart < s->restarts; restart++) {
         int32_t live = start(tile, s, restart);
         for (int64_t k = 0; k < s->steps && live > 0; k++) {
-            AR_TRY(ar_cancelled(tile->target->ctx));
+            AR_TRY(ar_attack_tick(tile));
             for (int32_t first = 0; first < live; first += block)
                 AR_TRY(step_block(tile, s, first, live - first < block ? live - first : block));
             for (int32_t i = 0; i < live && s->early_stop;) {

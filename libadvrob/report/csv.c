@@ -16,7 +16,7 @@ static bool parse_number(const char *field, ar_cell *cell) {
         cell->kind = 0;
         return true;
     }
-    if (ar_parse_i64(field, length, &cell->whole)) {
+    if (strcmp(field, "-0") != 0 && ar_parse_i64(field, length, &cell->whole)) {
         cell->kind = ADVROB_TYPE_I64;
         return true;
     }

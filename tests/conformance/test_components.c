@@ -1,6 +1,7 @@
-/* Every component that the library lists, against what its listing says: it can be made with its defaults,
- * takes its options at the ends of their ranges, and refuses what lies outside, what is of another type and
- * what is misspelled, with a message that names it. Texts and typed values mean the same. */
+/* Every component that the library lists, against what its listing says: it can be made with its
+ * defaults, takes its options at the ends of their ranges, and refuses what lies outside, what is
+ * of another type and what is misspelled, with a message that names it. Texts and typed values mean
+ * the same. */
 #include "support/support.h"
 
 #include <advrob/advrob.h>
@@ -22,10 +23,10 @@ static advrob_model *model;
 static advrob_dataset *data;
 static int64_t options_seen;
 
-#define OK(call)                                                                          \
-    do {                                                                                  \
-        int32_t ok_ = (call);                                                             \
-        if (ok_ != ADVROB_OK) fail_msg("%s: %d, %s", #call, ok_, advrob_last_message());  \
+#define OK(call) \
+    do { \
+        int32_t ok_ = (call); \
+        if (ok_ != ADVROB_OK) fail_msg("%s: %d, %s", #call, ok_, advrob_last_message()); \
     } while (0)
 
 /* ---- One call for all kinds ---- */
@@ -98,7 +99,8 @@ static int32_t make(const char *kind, const char *name, const advrob_options *op
         status = advrob_context_create(options, &made);
         assert_int_equal(made != NULL, status == ADVROB_OK);
         advrob_context_destroy(made);
-        if (status == ADVROB_E_UNSUPPORTED) status = ADVROB_OK; /* a level that this machine lacks */
+        if (status == ADVROB_E_UNSUPPORTED)
+            status = ADVROB_OK; /* a level that this machine lacks */
     } else if (strcmp(kind, "evaluation") == 0) {
         status = evaluate_with(options);
     } else if (strcmp(kind, "loss") == 0) {
@@ -109,8 +111,8 @@ static int32_t make(const char *kind, const char *name, const advrob_options *op
     return status;
 }
 
-static const char *const kinds[] = {"attack",  "compressor", "finetune", "model",   "dataset",
-                                    "loss",    "optimizer",  "schedule", "context", "evaluation"};
+static const char *const kinds[] = {"attack", "compressor", "finetune", "model",   "dataset",
+                                    "loss",   "optimizer",  "schedule", "context", "evaluation"};
 enum { KINDS = sizeof kinds / sizeof kinds[0] };
 
 /* ---- One option ---- */

@@ -1,6 +1,7 @@
-/* NULL for every pointer of every exported function: E_INVALID with a message that says so, or a harmless
- * 0 or NULL from functions without a status. Never a crash. The calls stand in one place, so that a new
- * function is missed only by leaving it out here: the test counts the names against the list of exports. */
+/* NULL for every pointer of every exported function: E_INVALID with a message that says so, or a
+ * harmless 0 or NULL from functions without a status. Never a crash. The calls stand in one place,
+ * so that a new function is missed only by leaving it out here: the test counts the names against
+ * the list of exports. */
 #include "support/support.h"
 
 #include <advrob/advrob.h>
@@ -24,7 +25,8 @@ static advrob_report *report;
 static float x[PIXELS], out[PIXELS], logits[10];
 static int32_t y[1], shape[3];
 static int64_t extents[1] = {1};
-static char called[16384]; /* names of the functions that were called, each with a blank behind it */
+static char
+    called[16384]; /* names of the functions that were called, each with a blank behind it */
 
 static void note(const char *call) {
     char name[128];
@@ -46,9 +48,9 @@ static void holds(bool true_or_not, const char *call) {
     if (!true_or_not) fail_msg("%s", call);
 }
 
-#define NO(call) refused(call, #call)               /* E_INVALID */
-#define ZERO(call) holds((call) == 0, #call)        /* 0 or NULL, and OK where NULL is allowed */
-#define RUNS(call) ((call), holds(true, #call))     /* returns nothing */
+#define NO(call) refused(call, #call)           /* E_INVALID */
+#define ZERO(call) holds((call) == 0, #call)    /* 0 or NULL, and OK where NULL is allowed */
+#define RUNS(call) ((call), holds(true, #call)) /* returns nothing */
 #define IS(call, wanted) holds((call) == (wanted), #call)
 
 static void test_basics(void **state) {
@@ -367,9 +369,9 @@ static int tear_down(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_basics),  cmocka_unit_test(test_datasets),
-        cmocka_unit_test(test_models),  cmocka_unit_test(test_targets),
-        cmocka_unit_test(test_recipes), cmocka_unit_test(test_reports),
+        cmocka_unit_test(test_basics),     cmocka_unit_test(test_datasets),
+        cmocka_unit_test(test_models),     cmocka_unit_test(test_targets),
+        cmocka_unit_test(test_recipes),    cmocka_unit_test(test_reports),
         cmocka_unit_test(test_all_called),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -1,5 +1,5 @@
-/* What the end-to-end tests share: synthetic images, the whole pipeline on them, an allocator that knows its
- * owner. Public headers only. Include this header first. */
+/* What the end-to-end tests share: synthetic images, the whole pipeline on them, an allocator that
+ * knows its owner. Public headers only. Include this header first. */
 #ifndef TEST_PIPELINE_H
 #define TEST_PIPELINE_H
 
@@ -22,9 +22,9 @@
 enum { P_SIDE = 8, P_PIXELS = P_SIDE * P_SIDE, P_CLASSES = 10, P_IMAGES = 360, P_TEST = 96 };
 enum { P_ATTACKED = 70 };
 
-#define OK(call)                                                                         \
-    do {                                                                                 \
-        int32_t ok_ = (call);                                                            \
+#define OK(call) \
+    do { \
+        int32_t ok_ = (call); \
         if (ok_ != ADVROB_OK) fail_msg("%s: %d, %s", #call, ok_, advrob_last_message()); \
     } while (0)
 
@@ -66,9 +66,14 @@ typedef struct result {
     double losses[P_ATTACKED], clean, fgsm, pgd, worst, last_loss;
 } result;
 
+/* What options, and so contexts, allocate by; NULL: the library's default. */
+static advrob_alloc_fn options_alloc;
+static void *options_user;
+
 static inline advrob_options *new_options(void) {
     advrob_options *options = NULL;
-    OK(advrob_options_create(&options));
+    OK(options_alloc == NULL ? advrob_options_create(&options)
+                             : advrob_options_create_with(options_alloc, options_user, &options));
     return options;
 }
 
@@ -116,8 +121,8 @@ static inline double train(advrob_context *ctx, const char *method, int64_t epoc
     return loss;
 }
 
-static inline advrob_model *smaller(advrob_context *ctx, const char *name, const advrob_model *model,
-                                    const advrob_dataset *data) {
+static inline advrob_model *smaller(advrob_context *ctx, const char *name,
+                                    const advrob_model *model, const advrob_dataset *data) {
     advrob_compressor *compressor = NULL;
     advrob_model *small = NULL;
     OK(advrob_compressor_create(ctx, name, NULL, &compressor));

@@ -1,6 +1,6 @@
-/* The whole pipeline through the shared library: the same bits for any number of threads and for the
- * caller's own loop, handles freed in any order, memory limits, allocators that do not mix, and hooks that
- * are called on the calling thread alone. */
+/* The whole pipeline through the shared library: the same bits for any number of threads and for
+ * the caller's own loop, handles freed in any order, memory limits, allocators that do not mix, and
+ * hooks that are called on the calling thread alone. */
 #include "pipeline.h"
 
 #include <math.h>
@@ -56,7 +56,8 @@ static void *loop_thread(void *arg) {
 }
 
 /* The caller's loop: threads of his own, the calling one among them. */
-static void own_parallel(void *user, int64_t count, int32_t threads, advrob_body_fn body, void *arg) {
+static void own_parallel(void *user, int64_t count, int32_t threads, advrob_body_fn body,
+                         void *arg) {
     loop l = {.body = body, .arg = arg, .count = count};
     pthread_t others[8];
     int32_t started = 0;
@@ -80,7 +81,8 @@ static void test_own_loop(void **state) {
     assert_true(calls > 20);
 }
 
-/* The portable level: the same net gives nearly the same logits and gradients, and learns as well. */
+/* The portable level: the same net gives nearly the same logits and gradients, and learns as well.
+ */
 static void test_portable(void **state) {
     (void)state;
     enum { N = 50 };
@@ -184,10 +186,10 @@ static void make_handles(owner *self, handle made[HANDLES]) {
     OK(advrob_report_evaluate(report, target, slice, NULL));
     OK(advrob_model_get_parameter(copy, "fc.bias", &tensor));
     const handle all[HANDLES] = {
-        {ctx, free_context},       {data, free_dataset},       {slice, free_dataset},
-        {model, free_model},       {small, free_model},        {copy, free_model},
-        {target, free_target},     {attack, free_attack},      {prune, free_compressor},
-        {finetune, free_finetune}, {history, free_history},    {report, free_report},
+        {ctx, free_context},       {data, free_dataset},    {slice, free_dataset},
+        {model, free_model},       {small, free_model},     {copy, free_model},
+        {target, free_target},     {attack, free_attack},   {prune, free_compressor},
+        {finetune, free_finetune}, {history, free_history}, {report, free_report},
         {tensor, free_tensor}};
     memcpy(made, all, sizeof all);
 }
@@ -270,7 +272,7 @@ typedef struct side {
     owner self;
     int32_t threads;
     result got;
-    char path[64];
+    char path[96];
 } side;
 
 static void *run_side(void *arg) {
@@ -299,6 +301,71 @@ static void test_two_allocators(void **state) {
         remove(sides[i].path);
     }
 }
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && defined(__GLIBC__)
+
+/* The C library's own allocator, counted on a thread while `counting` is set there. */
+extern void *__libc_malloc(size_t size);
+extern void *__libc_calloc(size_t count, size_t size);
+extern void *__libc_realloc(void *ptr, size_t size);
+
+static _Thread_local bool counting;
+static int64_t counted;
+
+void *malloc(size_t size) {
+    counted += counting;
+    return __libc_malloc(size);
+}
+
+void *calloc(size_t count, size_t size) {
+    counted += counting;
+    return __libc_calloc(count, size);
+}
+
+void *realloc(void *ptr, size_t size) {
+    counted += counting;
+    return __libc_realloc(ptr, size);
+}
+
+static void *uncounted_alloc(void *user, void *ptr, size_t old_size, size_t size) {
+    bool was = counting;
+    counting = false;
+    void *made = owner_alloc(user, ptr, old_size, size);
+    counting = was;
+    return made;
+}
+
+/* All memory comes from the caller's allocator: none from malloc behind its back. */
+static void test_no_malloc(void **state) {
+    (void)state;
+    static result got;
+    static owner self;
+    advrob_finetune *finetune = NULL;
+    options_alloc = uncounted_alloc;
+    options_user = &self;
+    counting = true;
+    void *probe = malloc(16); /* the count can count */
+    advrob_context *ctx = new_context(1, "auto");
+    run_pipeline(ctx, path, &got);
+    OK(advrob_finetune_create(ctx, "pgd_at", NULL, &finetune));
+    advrob_finetune_destroy(finetune);
+    advrob_context_destroy(ctx);
+    counting = false;
+    free(probe);
+    options_alloc = NULL;
+    assert_int_equal(counted, 1);
+    assert_true(self.blocks == 0 && self.calls > 100);
+    assert_memory_equal(&got, &wanted, sizeof got);
+}
+
+#else
+
+static void test_no_malloc(void **state) {
+    (void)state;
+    skip(); /* a sanitizer has the allocator */
+}
+
+#endif
 
 /* ---- Hooks ---- */
 
@@ -387,7 +454,8 @@ int main(void) {
         cmocka_unit_test(test_plausible),      cmocka_unit_test(test_threads),
         cmocka_unit_test(test_own_loop),       cmocka_unit_test(test_portable),
         cmocka_unit_test(test_any_order),      cmocka_unit_test(test_limit),
-        cmocka_unit_test(test_two_allocators), cmocka_unit_test(test_calling_thread),
+        cmocka_unit_test(test_two_allocators), cmocka_unit_test(test_no_malloc),
+        cmocka_unit_test(test_calling_thread),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -1,5 +1,5 @@
-/* The library as a guest in a process: fork, the caller's floating-point state, errno, locale, signals and
- * descriptors, and being loaded and unloaded again and again. */
+/* The library as a guest in a process: fork, the caller's floating-point state, errno, locale,
+ * signals and descriptors, and being loaded and unloaded again and again. */
 #include "pipeline.h"
 
 #include <dlfcn.h>
@@ -58,8 +58,8 @@ static int32_t count_threads(void) {
 
 /* ---- fork ---- */
 
-/* In the child: the old context refuses, a new one gives the same bits, the old handles can be freed. The
- * exit code says what went wrong. */
+/* In the child: the old context refuses, a new one gives the same bits, the old handles can be
+ * freed. The exit code says what went wrong. */
 static void child(advrob_context *old, advrob_model *model, advrob_target *target) {
     static result got;
     static float logits[P_CLASSES];
@@ -194,7 +194,8 @@ static void check_state(fp_watch *w) {
     w->wrong += memcmp(&now, &w->wanted, sizeof now) != 0;
 }
 
-static int32_t fp_progress(void *user, const char *what, int64_t done, int64_t total, double value) {
+static int32_t fp_progress(void *user, const char *what, int64_t done, int64_t total,
+                           double value) {
     (void)what;
     (void)done;
     (void)total;
@@ -203,7 +204,8 @@ static int32_t fp_progress(void *user, const char *what, int64_t done, int64_t t
     return 0;
 }
 
-static void fp_parallel(void *user, int64_t count, int32_t threads, advrob_body_fn body, void *arg) {
+static void fp_parallel(void *user, int64_t count, int32_t threads, advrob_body_fn body,
+                        void *arg) {
     (void)threads;
     for (int64_t i = 0; i < count; i++) {
         check_state(user);
@@ -250,7 +252,7 @@ static void attack_callbacks(advrob_context *ctx, fp_watch *w, float *adversaria
 static void test_fp_state(void **state) {
     (void)state;
     static result got;
-    static float images[2][P_ATTACKED * P_PIXELS];
+    static float attacked[2][P_ATTACKED * P_PIXELS];
     fenv_t before;
     fegetenv(&before);
     for (int32_t strange = 0; strange < 2; strange++)
@@ -262,7 +264,7 @@ static void test_fp_state(void **state) {
             OK(advrob_context_set_progress(ctx, fp_progress, &progress));
             if (own_loop) OK(advrob_context_set_parallel(ctx, fp_parallel, &loop));
             run_pipeline(ctx, path, &got);
-            attack_callbacks(ctx, &target, images[strange]);
+            attack_callbacks(ctx, &target, attacked[strange]);
             advrob_context_destroy(ctx);
             fp_state after = get_state();
             fesetenv(&before);
@@ -272,7 +274,7 @@ static void test_fp_state(void **state) {
             assert_true((loop.calls > 20) == (own_loop != 0) && loop.wrong == 0);
             assert_true(target.calls > 8 && target.wrong == 0);
         }
-    assert_memory_equal(images[0], images[1], sizeof images[0]);
+    assert_memory_equal(attacked[0], attacked[1], sizeof attacked[0]);
 }
 
 /* ---- The rest of the process ---- */
@@ -408,10 +410,10 @@ static void *find_symbol(void *library, const char *name) {
     return found;
 }
 
-#define LOAD(name)                            \
-    union {                                   \
-        void *object;                         \
-        __typeof__(&name) call;               \
+#define LOAD(name) \
+    union { \
+        void *object; \
+        __typeof__(&name) call; \
     } own_##name = {find_symbol(library, #name)}
 
 /* A small training run in a copy of the library that nobody else uses. */
@@ -510,9 +512,9 @@ static int tear_down(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_fork),      cmocka_unit_test(test_fork_beside),
-        cmocka_unit_test(test_fp_state),  cmocka_unit_test(test_unchanged),
-        cmocka_unit_test(test_silent),    cmocka_unit_test(test_signals),
+        cmocka_unit_test(test_fork),     cmocka_unit_test(test_fork_beside),
+        cmocka_unit_test(test_fp_state), cmocka_unit_test(test_unchanged),
+        cmocka_unit_test(test_silent),   cmocka_unit_test(test_signals),
         cmocka_unit_test(test_load),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

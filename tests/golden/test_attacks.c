@@ -11,7 +11,8 @@
 
 enum { STEPS = 20 };
 
-/* Shares and sizes that a path may differ by: a gradient that is nearly zero may have either sign. */
+/* Shares and sizes that a path may differ by: a gradient that is nearly zero may have either sign.
+ */
 #define PIXEL_EQUAL 1e-6
 #define PIXELS_EQUAL 0.99
 #define LOSS_FLOOR 1e-3
@@ -61,8 +62,8 @@ static void run_attack(case_data *c, const char *name, const char *text) {
     advrob_attack *attack;
     test_ok(ar_attack_create(c->ctx, name, options, &attack));
     ar_options_destroy(options);
-    test_ok(ar_attack_run(attack, c->target, NULL, c->n, c->x, c->y, NULL, c->moved,
-                          c->predictions, c->losses));
+    test_ok(ar_attack_run(attack, c->target, NULL, c->n, c->x, c->y, NULL, c->moved, c->predictions,
+                          c->losses));
     ar_attack_release(attack);
 }
 
@@ -80,8 +81,8 @@ static double equal_share(const case_data *c, const char *name) {
 static double worst_loss(const case_data *c, const float *expected) {
     double worst = 0;
     for (int64_t i = 0; i < c->n; i++) {
-        double off = fabs(c->losses[i] - (double)expected[i]) /
-                     fmax(fabs((double)expected[i]), LOSS_FLOOR);
+        double off =
+            fabs(c->losses[i] - (double)expected[i]) / fmax(fabs((double)expected[i]), LOSS_FLOOR);
         worst = off > worst || isnan(off) ? off : worst;
     }
     return worst;

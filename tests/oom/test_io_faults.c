@@ -1,13 +1,15 @@
-/* Every file operation of the public API fails once: opening, reading, writing, syncing, closing, renaming.
+/* Every file operation of the public API fails once: opening, reading, writing, syncing, closing,
+ * renaming.
  *
- * A failed write leaves the old file as it was and no temporary beside it; a failed read gives nothing.
- * Both answer E_IO with a message that names the path, close what they opened, and succeed when they are
- * called again. Short and interrupted reads and writes are no failures at all. */
+ * A failed write leaves the old file as it was and no temporary beside it; a failed read gives
+ * nothing. Both answer E_IO with a message that names the path, close what they opened, and succeed
+ * when they are called again. Short and interrupted reads and writes are no failures at all. */
 #include "support/support.h"
 
 #include <advrob/advrob.h>
 
 #include <errno.h>
+#include <fenv.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +24,7 @@ typedef struct world {
     advrob_model *old, *fresh;
     advrob_report *old_report, *fresh_report;
     test_files files;
-    char digest[17];  /* of what the last call read */
+    char digest[17];   /* of what the last call read */
     char warning[512]; /* the last that was logged */
 } world;
 
@@ -183,7 +185,8 @@ static advrob_model *new_model(const world *w, int64_t seed) {
 
 static int set_up(void **state) {
     static world w;
-    if (access("/dev/shm", W_OK) == 0) setenv("TMPDIR", "/dev/shm", 1); /* syncs cost nothing there */
+    if (access("/dev/shm", W_OK) == 0)
+        setenv("TMPDIR", "/dev/shm", 1); /* syncs cost nothing there */
     test_folder_make(w.folder, sizeof w.folder);
     assert_int_equal(advrob_context_create(NULL, &w.ctx), ADVROB_OK);
     w.old = new_model(&w, 1);
@@ -293,8 +296,10 @@ static void sweep_reader(world *w, size_t i, bool from_there, int32_t error) {
         w->digest[0] = 0;
         int32_t status = readers[i].call(w);
         bool untouched = w->files.failed == NULL;
-        bool asks_size = !untouched && strcmp(w->files.failed, "size") == 0; /* no signal stops that */
-        if (check_call(w, readers[i].name, readers[i].file, status) && !(asks_size && error == EINTR))
+        bool asks_size =
+            !untouched && strcmp(w->files.failed, "size") == 0; /* no signal stops that */
+        if (check_call(w, readers[i].name, readers[i].file, status) &&
+            !(asks_size && error == EINTR))
             failures++;
         if (status == ADVROB_OK) assert_string_equal(w->digest, wanted);
         arm(w, 0, false, 0);
@@ -344,6 +349,36 @@ static void test_short(void **state) {
     }
 }
 
+static int log_rounding;
+
+static void rounding_hook(void *user, int32_t level, const char *message) {
+    (void)user;
+    (void)level;
+    (void)message;
+    log_rounding = fegetround();
+}
+
+/* The log hook sees the caller's rounding, and the file is the same for all that. */
+static void test_log_rounding(void **state) {
+    world *w = *state;
+    arm(w, 0, false, 0);
+    assert_int_equal(save_model(w, false), ADVROB_OK);
+    uint64_t fresh = hash_file(w, "net.safetensors");
+    int64_t syncs_folder = w->files.operations; /* the last of a save */
+    assert_int_equal(advrob_context_set_log(w->ctx, rounding_hook, NULL), ADVROB_OK);
+    arm(w, syncs_folder, false, EIO);
+    fesetround(FE_UPWARD);
+    int32_t status = save_model(w, false);
+    int after = fegetround();
+    fesetround(FE_TONEAREST);
+    assert_int_equal(status, ADVROB_OK);
+    assert_string_equal(w->files.failed, "sync_folder");
+    assert_int_equal(log_rounding, FE_UPWARD);
+    assert_int_equal(after, FE_UPWARD);
+    assert_true(hash_file(w, "net.safetensors") == fresh);
+    assert_int_equal(advrob_context_set_log(w->ctx, log_hook, w), ADVROB_OK);
+}
+
 /* Nothing is there yet: a failed first write leaves nothing. */
 static void test_first_write(void **state) {
     world *w = *state;
@@ -366,9 +401,10 @@ static void test_enough(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_writers), cmocka_unit_test(test_readers),
-        cmocka_unit_test(test_interrupted), cmocka_unit_test(test_short),
-        cmocka_unit_test(test_first_write), cmocka_unit_test(test_enough),
+        cmocka_unit_test(test_writers),      cmocka_unit_test(test_readers),
+        cmocka_unit_test(test_interrupted),  cmocka_unit_test(test_short),
+        cmocka_unit_test(test_log_rounding), cmocka_unit_test(test_first_write),
+        cmocka_unit_test(test_enough),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

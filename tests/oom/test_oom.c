@@ -1,9 +1,10 @@
 /* Every allocation of the public API fails once.
  *
- * Each scenario runs over and over; in the n-th run its n-th allocation is refused, until a run needs no
- * more than n. A refused call answers E_NOMEM, leaves its out-parameter alone and its inputs usable: the
- * same call succeeds right after, and the scenario ends with the results of an undisturbed run. Or it is
- * given up there, with memory still short, and everything can be freed. Nothing is leaked. */
+ * Each scenario runs over and over; in the n-th run its n-th allocation is refused, until a run
+ * needs no more than n. A refused call answers E_NOMEM, leaves its out-parameter alone and its
+ * inputs usable: the same call succeeds right after, and the scenario ends with the results of an
+ * undisturbed run. Or it is given up there, with memory still short, and everything can be freed.
+ * Nothing is leaked. */
 #include "support/support.h"
 
 #include <advrob/advrob.h>
@@ -22,7 +23,7 @@ enum { SIDE = 8, PIXELS = SIDE * SIDE, IMAGES = 20, CLASSES = 10, SLOTS = 6 };
 typedef struct run {
     test_allocator memory;
     int32_t mode, refusals;
-    bool over; /* given up */
+    bool over;     /* given up */
     uint64_t seen; /* a hash of all results */
     advrob_context *ctx;
     advrob_options *options[SLOTS];
@@ -71,27 +72,28 @@ static bool refused(run *r, int32_t status, const char *call) {
     return true;
 }
 
-#define CALL(r, call)                     \
-    do {                                  \
+#define CALL(r, call) \
+    do { \
         while (refused(r, (call), #call)) \
-            continue;                     \
-        if ((r)->over) return;            \
+            continue; \
+        if ((r)->over) return; \
     } while (0)
 
 /* A call that makes `out`: a refused one leaves it NULL. */
-#define MAKE(r, out, call)                                                \
-    do {                                                                  \
-        (out) = NULL;                                                     \
-        while (refused(r, (call), #call))                                 \
+#define MAKE(r, out, call) \
+    do { \
+        (out) = NULL; \
+        while (refused(r, (call), #call)) \
             if ((out) != NULL) fail_msg("%s: failed and gave one", #call); \
         if ((r)->over && (out) != NULL) fail_msg("%s: failed and gave one", #call); \
-        if ((r)->over) return;                                            \
+        if ((r)->over) return; \
     } while (0)
 
 /* ---- What scenarios start from ---- */
 
 static void new_options(run *r, int32_t slot) {
-    MAKE(r, r->options[slot], advrob_options_create_with(test_alloc, &r->memory, &r->options[slot]));
+    MAKE(r, r->options[slot],
+         advrob_options_create_with(test_alloc, &r->memory, &r->options[slot]));
 }
 
 static void new_dataset(run *r, int32_t slot) {
@@ -197,8 +199,8 @@ static void scenario_dataset(run *r) {
     new_dataset(r, 0);
     if (r->over) return;
     MAKE(r, r->data[1],
-         advrob_dataset_from_memory(r->ctx, ADVROB_U8, bytes, labels, IMAGES, 1, SIDE, SIDE, CLASSES,
-                                    &r->data[1]));
+         advrob_dataset_from_memory(r->ctx, ADVROB_U8, bytes, labels, IMAGES, 1, SIDE, SIDE,
+                                    CLASSES, &r->data[1]));
     MAKE(r, r->data[2], advrob_dataset_slice(r->data[0], 3, 9, &r->data[2]));
     MAKE(r, r->data[3], advrob_dataset_split(r->data[1], 7, 3, &r->data[3], &r->data[4]));
     MAKE(r, r->data[5], advrob_dataset_slice(r->data[3], 1, 4, &r->data[5]));
@@ -228,8 +230,7 @@ static void scenario_model(run *r) {
     CALL(r, advrob_options_set_f64_array(r->options[0], "std", std, 1));
     CALL(r, advrob_options_set_str(r->options[0], "init", "pytorch"));
     MAKE(r, r->models[0], advrob_model_build(r->ctx, "tiny", r->options[0], &r->models[0]));
-    MAKE(r, r->models[1],
-         advrob_model_build(r->ctx, "tiny_residual", NULL, &r->models[1]));
+    MAKE(r, r->models[1], advrob_model_build(r->ctx, "tiny_residual", NULL, &r->models[1]));
     MAKE(r, r->models[2], advrob_model_clone(r->models[0], &r->models[2]));
     MAKE(r, r->tensors[0],
          advrob_model_get_parameter(r->models[0], "conv1.weight", &r->tensors[0]));
@@ -281,7 +282,8 @@ static int32_t own_forward(void *user, int64_t n, const float *x, float *logits)
     return 0;
 }
 
-static int32_t own_backward(void *user, int64_t n, const float *x, const float *dlogits, float *dx) {
+static int32_t own_backward(void *user, int64_t n, const float *x, const float *dlogits,
+                            float *dx) {
     (void)user;
     (void)x;
     memset(dx, 0, sizeof(float) * (size_t)n * PIXELS);
@@ -302,7 +304,8 @@ static void scenario_target(run *r) {
                                       NULL, &r->targets[1]));
     CALL(r, advrob_target_forward(r->targets[0], IMAGES, images, logits));
     look(r, logits, sizeof logits);
-    CALL(r, advrob_target_loss_gradient(r->targets[0], "margin", IMAGES, images, labels, losses, dx));
+    CALL(r,
+         advrob_target_loss_gradient(r->targets[0], "margin", IMAGES, images, labels, losses, dx));
     look(r, dx, sizeof dx);
     CALL(r, advrob_target_loss_gradient(r->targets[1], "ce", IMAGES, images, zeros, losses, dx));
     look(r, losses, sizeof losses);
@@ -338,7 +341,8 @@ static void scenario_attack(run *r) {
     look(r, losses, sizeof losses);
 }
 
-static void make_smaller(run *r, int32_t slot, const char *name, const char *option, const char *value) {
+static void make_smaller(run *r, int32_t slot, const char *name, const char *option,
+                         const char *value) {
     new_options(r, slot);
     if (r->over) return;
     CALL(r, advrob_options_set_text(r->options[slot], option, value));
@@ -445,7 +449,8 @@ static void scenario_report(run *r) {
     assert_int_equal(rows, 2);
     double accuracy = -1;
     const char *text = NULL;
-    assert_int_equal(advrob_report_get_f64(r->reports[1], 1, "worst_accuracy", &accuracy), ADVROB_OK);
+    assert_int_equal(advrob_report_get_f64(r->reports[1], 1, "worst_accuracy", &accuracy),
+                     ADVROB_OK);
     assert_int_equal(advrob_report_get_str(r->reports[1], 0, "model", &text), ADVROB_OK);
     look(r, &accuracy, sizeof accuracy);
     look_at_text(r, text);
@@ -453,7 +458,8 @@ static void scenario_report(run *r) {
 
 /* ---- The sweep ---- */
 
-/* A report row that cannot be filled stays as it is, whatever allocation of the evaluation fails. */
+/* A report row that cannot be filled stays as it is, whatever allocation of the evaluation fails.
+ */
 static void scenario_row(run *r) {
     new_target(r, 0);
     if (!r->over) new_dataset(r, 0);
@@ -556,12 +562,10 @@ static const struct {
     const char *name;
     void (*run)(run *r);
 } scenarios[] = {
-    {"options", scenario_options}, {"dataset", scenario_dataset},
-    {"open", scenario_open},       {"model", scenario_model},
-    {"files", scenario_files},     {"target", scenario_target},
-    {"attack", scenario_attack},   {"prune", scenario_prune},
-    {"quantize", scenario_quantize}, {"finetune", scenario_finetune},
-    {"report", scenario_report},   {"row", scenario_row},
+    {"options", scenario_options},   {"dataset", scenario_dataset}, {"open", scenario_open},
+    {"model", scenario_model},       {"files", scenario_files},     {"target", scenario_target},
+    {"attack", scenario_attack},     {"prune", scenario_prune},     {"quantize", scenario_quantize},
+    {"finetune", scenario_finetune}, {"report", scenario_report},   {"row", scenario_row},
 };
 enum { SCENARIOS = sizeof scenarios / sizeof scenarios[0] };
 

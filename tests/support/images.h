@@ -1,4 +1,5 @@
-/* Images and datasets out of the counter rng, and small nets. Include support.h and golden.h first. */
+/* Images and datasets out of the counter rng, and small nets. Include support.h and golden.h first.
+ */
 #ifndef TEST_IMAGES_H
 #define TEST_IMAGES_H
 
@@ -47,8 +48,8 @@ static inline advrob_dataset *test_dataset(advrob_context *ctx, int64_t n, ar_sh
     float *prototypes = draw_images(classes, size, 77), *x = draw_images(n, size, seed);
     int32_t *y = draw_labels(n, classes, seed);
     for (int64_t i = 0; i < n * size; i++) {
-        double moved = (double)prototypes[y[i / size] * size + i % size] +
-                       noise * (2 * (double)x[i] - 1);
+        double moved =
+            (double)prototypes[y[i / size] * size + i % size] + noise * (2 * (double)x[i] - 1);
         x[i] = (float)fmin(fmax(moved, 0), 1);
     }
     advrob_dataset *data = test_dataset_of(ctx, n, shape, classes, x, y);

@@ -1,8 +1,10 @@
-/* Options written as text: test_options("epsilon=8/255 steps=5"). Include support.h and golden.h first. */
+/* Options written as text: test_options("epsilon=8/255 steps=5"). Include support.h and golden.h
+ * first. */
 #ifndef TEST_OPTIONS_H
 #define TEST_OPTIONS_H
 
-/* Words of the form name=value, one space between them; "" gives an empty set. Destroyed by the caller. */
+/* Words of the form name=value, one space between them; "" gives an empty set. Destroyed by the
+ * caller. */
 static inline advrob_options *test_options(const char *text) {
     advrob_options *options = NULL;
     char name[64], value[192];

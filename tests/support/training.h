@@ -1,5 +1,5 @@
-/* Training written out step by step, apart from libadvrob/method: what a fine-tuning run has to agree
- * with bit for bit. Include support.h, golden.h, options.h and images.h first. */
+/* Training written out step by step, apart from libadvrob/method: what a fine-tuning run has to
+ * agree with bit for bit. Include support.h, golden.h, options.h and images.h first. */
 #ifndef TEST_TRAINING_H
 #define TEST_TRAINING_H
 
@@ -39,16 +39,16 @@ static inline int32_t training_run(const training *t, advrob_model *model, int64
     room.attack = attack;
     test_ok(ar_target_from_model(model, &room.target));
     test_ok(ar_trainer_create(model, ar_optimizer_find("sgd"), t->batch, 1, &trainer));
-    ar_objective objective = {.self = &room, .branches = 1, .prepare = method->prepare,
-                              .loss = method->loss};
+    ar_objective objective = {
+        .self = &room, .branches = 1, .prepare = method->prepare, .loss = method->loss};
     for (int64_t epoch = 0; epoch < t->epochs; epoch++) {
         ar_shuffle(t->seed, AR_RNG_SHUFFLE, epoch, n, order);
         for (int64_t at = 0; at < n && made < most && status >= 0; at += t->batch) {
             int64_t count = n - at < t->batch ? n - at : t->batch;
             for (int64_t i = 0; i < count; i++) {
                 ids[i] = epoch * n + order[at + i];
-                test_ok(ar_dataset_gather(t->data, order[at + i], NULL, 1, x + i * room.size,
-                                          y + i));
+                test_ok(
+                    ar_dataset_gather(t->data, order[at + i], NULL, 1, x + i * room.size, y + i));
             }
             ar_batch images = {count, x, y, ids, epoch, at / t->batch};
             status = ar_trainer_step(trainer, &objective, &images, &settings, &result);

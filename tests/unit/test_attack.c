@@ -1,5 +1,6 @@
-/* Attacks on a target that can be computed by hand, a linear model behind callbacks: how far is just
- * far enough; the ball, held exactly; random starts; and everything that is refused or fails. */
+/* Attacks on a target that can be computed by hand, a linear model behind callbacks: how far is
+ * just far enough; the ball, held exactly; random starts; and everything that is refused or fails.
+ */
 #include "support/support.h"
 
 #include "attack/attack.h"
@@ -56,9 +57,9 @@ static int32_t backward(void *user, int64_t n, const float *x, const float *dlog
     m->backwards++;
     for (int64_t i = 0; i < n; i++)
         for (int32_t p = 0; p < PIXELS; p++)
-            dx[i * PIXELS + p] = (float)(m->w[p] / 2 *
-                                         ((double)dlogits[i * CLASSES + 1] -
-                                          (double)dlogits[i * CLASSES]));
+            dx[i * PIXELS + p] =
+                (float)(m->w[p] / 2 *
+                        ((double)dlogits[i * CLASSES + 1] - (double)dlogits[i * CLASSES]));
     fails(m, dx, &code);
     return code;
 }
@@ -76,8 +77,8 @@ static void fill_linear(linear *m, int64_t seed) {
 
 static advrob_target *open_linear(advrob_context *ctx, linear *m, double low, double high) {
     advrob_target *target = NULL;
-    test_ok(ar_target_from_callbacks(ctx, (ar_shape){3, 2, 2}, CLASSES, low, high, forward, backward,
-                                     m, &target));
+    test_ok(ar_target_from_callbacks(ctx, (ar_shape){3, 2, 2}, CLASSES, low, high, forward,
+                                     backward, m, &target));
     return target;
 }
 
@@ -187,8 +188,8 @@ static void check_ball(const char *where, int64_t n, const float *x, const float
         bool in_box = moved[i] >= (float)low && moved[i] <= (float)high;
         if (exact <= epsilon && fabsf(moved[i] - x[i]) <= (float)epsilon && (in_box || !box))
             continue;
-        fail_msg("%s: %.9g moved to %.9g with epsilon %.17g", where, (double)x[i],
-                 (double)moved[i], epsilon);
+        fail_msg("%s: %.9g moved to %.9g with epsilon %.17g", where, (double)x[i], (double)moved[i],
+                 epsilon);
     }
 }
 
@@ -314,6 +315,48 @@ static void test_random_start(void **state) {
     free(x);
     free(a);
     free(b);
+    ar_context_release(ctx);
+}
+
+/* Of several runs the one with the largest loss is kept, whether all of them fool or none does.
+ * With a step of zero a run is its start, which can be drawn here. */
+static void test_worst_run(void **state) {
+    (void)state;
+    enum { N = 30, RUNS = 6 };
+    advrob_context *ctx = open_context(NULL, 1);
+    float *x = draw_images(N, PIXELS, 11), moved[N * PIXELS], low[PIXELS], high[PIXELS];
+    int32_t y[N] = {0}, later = 0;
+    double losses[N];
+    for (int32_t fooled = 0; fooled < 2; fooled++) {
+        linear m;
+        fill_linear(&m, 8);
+        m.b = fooled ? 20 : -20;
+        advrob_target *target = open_linear(ctx, &m, 0, 1);
+        attack_with(ctx, "pgd", "epsilon=0.2 step=0 steps=1 restarts=6 loss=margin", target, N, x,
+                    y, moved, NULL, losses);
+        for (int32_t i = 0; i < N; i++) {
+            float best[PIXELS] = {0}, z[CLASSES];
+            double largest = -INFINITY;
+            for (int32_t run = 0; run < RUNS; run++) {
+                float start[PIXELS];
+                ar_rng rng;
+                memcpy(start, x + i * PIXELS, sizeof start);
+                ar_rng_init(&rng, ctx->seed, AR_RNG_ATTACK, i, run, 0);
+                ar_ball_bounds(PIXELS, start, 0.2, true, 0, 1, low, high);
+                ar_ball_random(&rng, PIXELS, 0.2, low, high, start);
+                forward(&m, 1, start, z);
+                if ((double)z[1] - (double)z[0] <= largest) continue;
+                largest = (double)z[1] - (double)z[0];
+                memcpy(best, start, sizeof best);
+                later += run > 0;
+            }
+            assert_true(losses[i] == largest && (largest > 0) == (fooled != 0));
+            assert_memory_equal(moved + i * PIXELS, best, sizeof best);
+        }
+        ar_target_release(target);
+    }
+    assert_true(later > N / 2);
+    free(x);
     ar_context_release(ctx);
 }
 
@@ -449,9 +492,13 @@ static void test_failing_callbacks(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_distance),          cmocka_unit_test(test_bounds),
-        cmocka_unit_test(test_ball),              cmocka_unit_test(test_random_start),
-        cmocka_unit_test(test_refused_options),   cmocka_unit_test(test_refused_arguments),
+        cmocka_unit_test(test_distance),
+        cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_ball),
+        cmocka_unit_test(test_random_start),
+        cmocka_unit_test(test_worst_run),
+        cmocka_unit_test(test_refused_options),
+        cmocka_unit_test(test_refused_arguments),
         cmocka_unit_test(test_failing_callbacks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -16,8 +16,8 @@ static advrob_context *open_context(test_allocator *allocator) {
     return ctx;
 }
 
-/* input > conv1 relu1 > conv2 relu2 > conv3, plus relu1 > relu3 > conv4 relu4 > pool > fc. conv1 and
- * conv3 meet in the sum; conv2 and conv4 are free. */
+/* input > conv1 relu1 > conv2 relu2 > conv3, plus relu1 > relu3 > conv4 relu4 > pool > fc. conv1
+ * and conv3 meet in the sum; conv2 and conv4 are free. */
 static advrob_model *joined_net(advrob_context *ctx) {
     const ar_attributes conv = {{3, 3}, {1, 1}, {1, 1}, 6, true};
     const ar_attributes last = {.outputs = 4, .bias = true};
@@ -26,9 +26,9 @@ static advrob_model *joined_net(advrob_context *ctx) {
     test_ok(ar_model_create(ctx, (ar_shape){2, 6, 6}, &m));
     static const struct {
         const char *op, *name;
-    } nodes[] = {{"conv2d", "conv1"}, {"relu", "relu1"},   {"conv2d", "conv2"},
-                 {"relu", "relu2"},   {"conv2d", "conv3"}, {"add", "sum"},
-                 {"relu", "relu3"},   {"conv2d", "conv4"}, {"relu", "relu4"},
+    } nodes[] = {{"conv2d", "conv1"},         {"relu", "relu1"},   {"conv2d", "conv2"},
+                 {"relu", "relu2"},           {"conv2d", "conv3"}, {"add", "sum"},
+                 {"relu", "relu3"},           {"conv2d", "conv4"}, {"relu", "relu4"},
                  {"global_avg_pool", "pool"}, {"linear", "fc"}};
     for (size_t i = 0; i < sizeof nodes / sizeof nodes[0]; i++) {
         sum[0] = at;
@@ -74,9 +74,9 @@ static bool is_conv(const advrob_model *m, int32_t i) {
 
 /* Convolutions whose channels meet others in a sum, by name. */
 static bool is_whole(const advrob_model *m, int32_t i) {
-    static const char *const whole[] = {"joined conv1", "joined conv3", "tiny_residual conv1",
-                                        "tiny_residual conv2", "tiny_residual conv3",
-                                        "tiny_residual shortcut"};
+    static const char *const whole[] = {"joined conv1",        "joined conv3",
+                                        "tiny_residual conv1", "tiny_residual conv2",
+                                        "tiny_residual conv3", "tiny_residual shortcut"};
     char name[128];
     const char *net = m->zoo[0] == 0 ? "joined" : m->zoo;
     snprintf(name, sizeof name, "%s %s", net, m->nodes[i].name);
@@ -197,7 +197,8 @@ static void check_plan(const advrob_model *m, const char *options_text, const ad
         assert_int_equal(numbers[0], m->nodes[i].shape.c);
         assert_int_equal(numbers[1], small->nodes[i].shape.c);
         assert_int_equal(numbers[2], m->nodes[i].shape.c - small->nodes[i].shape.c);
-        if (whole != is_whole(m, i)) fail_msg("%s is%s whole", m->nodes[i].name, whole ? "" : " not");
+        if (whole != is_whole(m, i))
+            fail_msg("%s is%s whole", m->nodes[i].name, whole ? "" : " not");
     }
     advrob_text_destroy(m->ctx, plan);
     advrob_compressor_destroy(compressor);

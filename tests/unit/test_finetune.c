@@ -1,5 +1,5 @@
-/* Fine-tuning runs: the same images in the same order whatever the method; rates, history, validation;
- * that training learns; and what is refused. */
+/* Fine-tuning runs: the same images in the same order whatever the method; rates, history,
+ * validation; that training learns; and what is refused. */
 #include "support/support.h"
 
 #include "method/method.h"
@@ -47,8 +47,8 @@ static int32_t right_answers(advrob_model *model, const advrob_dataset *data, do
 
 /* ---- order ---- */
 
-/* A run is the same bits as training written out: its order is the shuffle of (seed, epoch), its last
- * batch may be short, and each visit of a sample has its number. */
+/* A run is the same bits as training written out: its order is the shuffle of (seed, epoch), its
+ * last batch may be short, and each visit of a sample has its number. */
 static void test_written_out(void **state) {
     (void)state;
     static const int64_t batches[] = {1, 8, 9, 16, 17, 512};
@@ -58,8 +58,15 @@ static void test_written_out(void **state) {
             advrob_context *ctx = open_context(&allocator, 2);
             advrob_dataset *data = test_dataset(ctx, 37, shape, CLASSES, 0.3, 3);
             advrob_model *model = test_zoo(ctx, "tiny"), *twin = test_zoo(ctx, "tiny");
-            training t = {adversarial ? "pgd_at" : "standard", "epsilon=0.05 step=0.02 steps=2",
-                          data, batches[k], 3, 0.02, 0.8, 0.001, 9};
+            training t = {adversarial ? "pgd_at" : "standard",
+                          "epsilon=0.05 step=0.02 steps=2",
+                          data,
+                          batches[k],
+                          3,
+                          0.02,
+                          0.8,
+                          0.001,
+                          9};
             char text[192];
             int64_t done;
             snprintf(text, sizeof text,
@@ -84,7 +91,8 @@ static void test_written_out(void **state) {
         }
 }
 
-/* Adversarial training in a ball of nothing is standard training: the same images in the same order. */
+/* Adversarial training in a ball of nothing is standard training: the same images in the same
+ * order. */
 static void test_same_order(void **state) {
     (void)state;
     advrob_context *ctx = open_context(NULL, 2);
@@ -167,9 +175,10 @@ static void test_schedules(void **state) {
         const ar_schedule *schedule = ar_schedule_at(i);
         advrob_model *model = test_zoo(ctx, "tiny");
         advrob_history *history = NULL;
-        snprintf(text, sizeof text,
-                 "epochs=%d batch_size=8 lr=0.002 schedule=%s milestones=1.5,4 gamma=0.5 warmup=0.3",
-                 EPOCHS, schedule->name);
+        snprintf(
+            text, sizeof text,
+            "epochs=%d batch_size=8 lr=0.002 schedule=%s milestones=1.5,4 gamma=0.5 warmup=0.3",
+            EPOCHS, schedule->name);
         test_ok(finetune_run(model, "standard", text, data, NULL, &history));
         for (int32_t row = 0; row < EPOCHS; row++) { /* the rate of the epoch's last step */
             double rate = cell(history, row, "lr");
@@ -264,11 +273,12 @@ static void test_keep(void **state) {
     for (int32_t row = 0; row < EPOCHS; row++)
         print_message("%g ", cell(history, row, "valid_accuracy"));
     print_message(": epoch %d is the best\n", top + 1);
-    assert_true(top < EPOCHS - 1 && cell(history, EPOCHS - 1, "valid_accuracy") <
-                                        cell(history, top, "valid_accuracy"));
+    assert_true(top < EPOCHS - 1 &&
+                cell(history, EPOCHS - 1, "valid_accuracy") < cell(history, top, "valid_accuracy"));
     assert_true(right_answers(last, valid, &mean) ==
                 (int32_t)lrint(N * cell(history, EPOCHS - 1, "valid_accuracy")));
-    test_ok(finetune_run(best, "standard", "epochs=8 batch_size=16 lr=0.003", data, valid, &second));
+    test_ok(
+        finetune_run(best, "standard", "epochs=8 batch_size=16 lr=0.003", data, valid, &second));
     assert_true(right_answers(best, valid, &mean) ==
                 (int32_t)lrint(N * cell(history, top, "valid_accuracy")));
     assert_int_equal(advrob_history_rows(second), EPOCHS);
@@ -379,10 +389,10 @@ static void test_refused_options(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_written_out),  cmocka_unit_test(test_same_order),
-        cmocka_unit_test(test_learns),       cmocka_unit_test(test_schedules),
-        cmocka_unit_test(test_history),      cmocka_unit_test(test_keep),
-        cmocka_unit_test(test_refused_runs), cmocka_unit_test(test_box),
+        cmocka_unit_test(test_written_out),     cmocka_unit_test(test_same_order),
+        cmocka_unit_test(test_learns),          cmocka_unit_test(test_schedules),
+        cmocka_unit_test(test_history),         cmocka_unit_test(test_keep),
+        cmocka_unit_test(test_refused_runs),    cmocka_unit_test(test_box),
         cmocka_unit_test(test_refused_options),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

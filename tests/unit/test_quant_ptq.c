@@ -51,9 +51,8 @@ typedef struct values {
 } values;
 
 static values values_of(advrob_model *model, int32_t node, const advrob_dataset *data, int64_t n) {
-    values r = {.count = n * ar_shape_count(model->nodes[node].shape),
-                .low = INFINITY,
-                .high = -INFINITY};
+    values r = {
+        .count = n * ar_shape_count(model->nodes[node].shape), .low = INFINITY, .high = -INFINITY};
     float *x = malloc(sizeof(float) * (size_t)(n * ar_shape_count(model->nodes[0].shape)));
     ar_program *program;
     r.v = malloc(sizeof(float) * (size_t)r.count);
@@ -142,8 +141,8 @@ static void check_points(const advrob_model *m, bool input) {
     assert_true((m->nodes[0].output.bits > 0) == input);
     for (int32_t i = 1; i < m->node_count; i++) {
         const char *op = m->nodes[i].op->name;
-        bool computes = strcmp(op, "conv2d") == 0 || strcmp(op, "linear") == 0 ||
-                        strcmp(op, "add") == 0;
+        bool computes =
+            strcmp(op, "conv2d") == 0 || strcmp(op, "linear") == 0 || strcmp(op, "add") == 0;
         bool relu = strcmp(op, "relu") == 0;
         int32_t before = m->nodes[i].inputs[0];
         bool fused = relu && before > 0 && strcmp(m->nodes[before].op->name, "add") != 0 &&
@@ -159,7 +158,8 @@ static void check_points(const advrob_model *m, bool input) {
     }
 }
 
-static void check_records(advrob_model *m, const advrob_dataset *data, int32_t bits, bool channels) {
+static void check_records(advrob_model *m, const advrob_dataset *data, int32_t bits,
+                          bool channels) {
     char text[128], where[192];
     advrob_model *q = NULL;
     ar_program *program;
@@ -264,8 +264,8 @@ static void check_percentile(advrob_model *m, const advrob_dataset *data, double
         bool good = far_above <= tail && above >= tail && (r.low >= 0 || low < 0);
         if (r.low < 0) good = good && far_below <= tail && below >= tail;
         if (!good)
-            fail_msg("%s at %g %%: [%g, %g] of [%g, %g] leaves out %g and %g of %g", m->nodes[i].name,
-                     percentile, low, high, r.low, r.high, below, above, tail);
+            fail_msg("%s at %g %%: [%g, %g] of [%g, %g] leaves out %g and %g of %g",
+                     m->nodes[i].name, percentile, low, high, r.low, r.high, below, above, tail);
         free(r.v);
     }
     ar_model_release(q);
@@ -320,8 +320,8 @@ static void test_mse(void **state) {
             char text[96];
             snprintf(text, sizeof text, "weight_bits=%d activation_bits=%d", bits, bits);
             test_ok(quantize(m, data, text, &plain));
-            snprintf(text, sizeof text, "weight_bits=%d activation_bits=%d range=mse weight_range=mse",
-                     bits, bits);
+            snprintf(text, sizeof text,
+                     "weight_bits=%d activation_bits=%d range=mse weight_range=mse", bits, bits);
             test_ok(quantize(m, data, text, &mse));
             for (int32_t i = 0; i < m->node_count; i++) {
                 const ar_node *a = &mse->nodes[i], *b = &plain->nodes[i];
@@ -369,10 +369,9 @@ static void test_use(void **state) {
         test_ok(advrob_model_forward(m, IMAGES, x, plain));
         double off[2];
         for (int32_t k = 0; k < 2; k++) {
-            test_ok(quantize(m, data,
-                             k ? "weight_bits=4 activation_bits=4"
-                               : "weight_bits=16 activation_bits=16",
-                             &q));
+            test_ok(quantize(
+                m, data,
+                k ? "weight_bits=4 activation_bits=4" : "weight_bits=16 activation_bits=16", &q));
             test_ok(advrob_model_forward(q, IMAGES, x, got));
             off[k] = test_deviation(IMAGES * classes, got, plain);
             advrob_target *target = NULL;
@@ -402,9 +401,9 @@ static void test_use(void **state) {
 
 static void test_finetune(void **state) {
     (void)state;
-    static const char *const texts[] = {"", "weight_bits=4 activation_bits=4",
-                                        "weight_bits=2 activation_bits=4",
-                                        "weight_bits=1 activation_bits=8 weight_granularity=tensor"};
+    static const char *const texts[] = {
+        "", "weight_bits=4 activation_bits=4", "weight_bits=2 activation_bits=4",
+        "weight_bits=1 activation_bits=8 weight_granularity=tensor"};
     advrob_context *ctx = open_context(NULL, 2);
     for (size_t k = 0; k < sizeof texts / sizeof texts[0]; k++) {
         advrob_model *m = open_net(ctx, "tiny"), *q = NULL;

@@ -40,8 +40,12 @@ static void test_wilson(void **state) {
         int64_t hits, n;
         double low, high;
     } known[] = {
-        {8, 10, 0.4901625, 0.9433178}, {0, 10, 0, 0.2775328},  {10, 10, 0.7224672, 1},
-        {1, 1, 0.2065493, 1},          {0, 1, 0, 0.7934507},   {50, 100, 0.4038315, 0.5961685},
+        {8, 10, 0.4901625, 0.9433178},
+        {0, 10, 0, 0.2775328},
+        {10, 10, 0.7224672, 1},
+        {1, 1, 0.2065493, 1},
+        {0, 1, 0, 0.7934507},
+        {50, 100, 0.4038315, 0.5961685},
         {9000, 10000, 0.8939656, 0.9057272},
     };
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
@@ -278,7 +282,8 @@ static void test_refused_evaluations(void **state) {
     advrob_options *options = test_options("");
     test_ok(ar_options_append(options, "attacks", "pgt", NULL));
     refused(report, target, data, options, ADVROB_E_UNKNOWN, "\"pgd\"");
-    test_ok(ar_target_from_callbacks(ctx, (ar_shape){1, 8, 8}, 10, 0, 1, forward, NULL, &w, &blind));
+    test_ok(
+        ar_target_from_callbacks(ctx, (ar_shape){1, 8, 8}, 10, 0, 1, forward, NULL, &w, &blind));
     refused(report, blind, data, evaluation(1, ""), ADVROB_E_UNSUPPORTED, "gradient");
     ar_target_release(blind);
     /* A narrower box than the images': clean is fine, an attack is not. */

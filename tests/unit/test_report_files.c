@@ -52,13 +52,16 @@ static char *read_text(const char *path, size_t *size) {
 
 /* ---- there and back ---- */
 
-static const char *const texts[] = {"plain", "a,b", "say \"no\"", "\"", "two\nlines", "\r\n", "", " ",
-                                    " lead", "7", "-3", "1e5", "0.5", "nan", "inf", "-inf", "+1",
-                                    "1.", "0x10", "007", "caf\xc3\xa9", ",", "\n", "\"\"", "1,5",
-                                    "tab\there", "-", "99999999999999999999", "1e999"};
-static const double numbers[] = {0.1, 1.0 / 3, 0.1 + 0.2, -2.5e-300, 5e-324, DBL_MAX, -DBL_MIN,
-                                 123456789.123456789, 1e22, 3, -0.0, 1e300, 9007199254740993.0,
-                                 INFINITY, -INFINITY, 1e-5, 123456.7};
+static const char *const texts[] = {
+    "plain", "a,b",   "say \"no\"", "\"",  "two\nlines", "\r\n", "",
+    " ",     " lead", "7",          "-3",  "1e5",        "0.5",  "nan",
+    "inf",   "-inf",  "+1",         "1.",  "0x10",       "007",  "caf\xc3\xa9",
+    ",",     "\n",    "\"\"",       "1,5", "tab\there",  "-",    "99999999999999999999",
+    "1e999"};
+static const double numbers[] = {0.1,     1.0 / 3,  0.1 + 0.2,           -2.5e-300, 5e-324,
+                                 DBL_MAX, -DBL_MIN, 123456789.123456789, 1e22,      3,
+                                 -0.0,    1e300,    9007199254740993.0,  INFINITY,  -INFINITY,
+                                 1e-5,    123456.7};
 static const int64_t wholes[] = {0, 1, -1, INT64_MAX, INT64_MIN, 1234567890123456789};
 enum {
     TEXTS = sizeof texts / sizeof texts[0],
@@ -74,7 +77,8 @@ static advrob_report *full_report(advrob_context *ctx) {
     for (int32_t i = 0; i < ROWS; i++) {
         test_ok(advrob_report_add_row(report));
         if (i % 4 != 1) test_ok(advrob_report_put_str(report, "text", texts[i]));
-        if (i % 3 != 1) test_ok(advrob_report_put_f64(report, "a \"number\", so", numbers[i % NUMBERS]));
+        if (i % 3 != 1)
+            test_ok(advrob_report_put_f64(report, "a \"number\", so", numbers[i % NUMBERS]));
         if (i % 5 != 2) test_ok(advrob_report_put_i64(report, "whole", wholes[i % WHOLES]));
         if (i % 4 == 1) test_ok(advrob_report_put_str(report, "late", texts[i]));
     }

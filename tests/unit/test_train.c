@@ -1,5 +1,6 @@
 /* The training step: against PyTorch's, against gradients summed otherwise, for any batch size and
- * number of threads; what it allocates; and that a failed or cancelled step leaves the weights alone. */
+ * number of threads; what it allocates; and that a failed or cancelled step leaves the weights
+ * alone. */
 #include "support/support.h"
 
 #include <pthread.h>
@@ -47,8 +48,8 @@ static void open_stepper(stepper *s, advrob_model *model, int64_t most) {
     s->room = (ar_objective_room){.scratch = s->scratch,
                                   .size = ar_shape_count(model->nodes[0].shape),
                                   .classes = ar_model_classes(model)};
-    s->objective = (ar_objective){.self = &s->room, .branches = 1, .prepare = method->prepare,
-                                  .loss = method->loss};
+    s->objective = (ar_objective){
+        .self = &s->room, .branches = 1, .prepare = method->prepare, .loss = method->loss};
     test_ok(ar_trainer_create(model, ar_optimizer_find("sgd"), most, 1, &s->trainer));
 }
 
@@ -227,7 +228,8 @@ static void test_steady_state(void **state) {
             uint64_t calls[2];
             int64_t steps[2];
             for (int32_t k = 0; k < 2; k++) {
-                /* The same trainer for few and for many steps; what remains is that of the steps. */
+                /* The same trainer for few and for many steps; what remains is that of the steps.
+                 */
                 advrob_model *model = test_zoo(ctx, "tiny");
                 training t = runs[r];
                 ar_program *program;
@@ -280,9 +282,8 @@ static void test_nan_pixel(void **state) {
         char says[64];
         ar_shuffle(ctx->seed, AR_RNG_SHUFFLE, 0, N, order); /* the third batch meets it */
         ((float *)data->images->pixels)[order[AT] * 64 + 10] = NAN;
-        assert_int_equal(finetune_run(model, t.method,
-                                      "epochs=1 batch_size=8 lr=0.05 momentum=0.9", data, NULL,
-                                      NULL),
+        assert_int_equal(finetune_run(model, t.method, "epochs=1 batch_size=8 lr=0.05 momentum=0.9",
+                                      data, NULL, NULL),
                          ADVROB_E_NONFINITE);
         snprintf(says, sizeof says, "batch %d", AT / BATCH);
         if (strstr(ar_message(), says) == NULL || strstr(ar_message(), "epoch 1") == NULL)
@@ -301,9 +302,7 @@ static void test_nan_pixel(void **state) {
 
 static void test_exploding_rate(void **state) {
     (void)state;
-    static const struct {
-        double lr, decay;
-    } rates[] = {{1e6, 1e6}, {1e6, 0.1}, {300, 1}};
+    static const struct { double lr, decay; } rates[] = {{1e6, 1e6}, {1e6, 0.1}, {300, 1}};
     advrob_context *ctx = open_context(NULL, 2, NULL);
     advrob_dataset *data = task(ctx, 60);
     for (size_t k = 0; k < sizeof rates / sizeof rates[0]; k++) {
@@ -373,7 +372,8 @@ typedef struct canceller {
     double time;
 } canceller;
 
-static int32_t count_steps(void *user, const char *what, int64_t done, int64_t total, double value) {
+static int32_t count_steps(void *user, const char *what, int64_t done, int64_t total,
+                           double value) {
     canceller *c = user;
     assert_string_equal(what, "train");
     assert_true(done == ++c->steps && done <= total && isfinite(value));
@@ -399,8 +399,7 @@ static void test_cancel_at_step(void **state) {
                  t.lr, t.momentum, t.decay,
                  k / 2 ? " attack.epsilon=0.05 attack.step=0.02 attack.steps=3" : "");
         advrob_context_set_progress(ctx, count_steps, &c);
-        assert_int_equal(finetune_run(model, t.method, text, data, NULL, NULL),
-                         ADVROB_E_CANCELLED);
+        assert_int_equal(finetune_run(model, t.method, text, data, NULL, NULL), ADVROB_E_CANCELLED);
         advrob_context_set_progress(ctx, NULL, NULL);
         assert_true(c.steps == 11);
         advrob_context_rearm(ctx);
@@ -453,7 +452,8 @@ static void test_cancel_anywhere(void **state) {
             advrob_model *fresh = test_zoo(ctx, "tiny");
             test_ok(training_run(&t, fresh, steps < STEPS ? steps : STEPS, NULL, weights));
             for (int64_t i = 0; i < steps && !found; i++)
-                found = memcmp(model->slab, weights + i * model->slab_count, slab_bytes(model)) == 0;
+                found =
+                    memcmp(model->slab, weights + i * model->slab_count, slab_bytes(model)) == 0;
             ar_model_release(fresh);
         }
         assert_true(found);
@@ -469,10 +469,11 @@ static void test_cancel_anywhere(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden_sgd),      cmocka_unit_test(test_batch_sizes),
+        cmocka_unit_test(test_golden_sgd),         cmocka_unit_test(test_batch_sizes),
         cmocka_unit_test(test_threads_and_levels), cmocka_unit_test(test_steady_state),
-        cmocka_unit_test(test_nan_pixel),       cmocka_unit_test(test_exploding_rate),
-        cmocka_unit_test(test_weight_overflow), cmocka_unit_test(test_cancel_at_step),  cmocka_unit_test(test_cancel_anywhere),
+        cmocka_unit_test(test_nan_pixel),          cmocka_unit_test(test_exploding_rate),
+        cmocka_unit_test(test_weight_overflow),    cmocka_unit_test(test_cancel_at_step),
+        cmocka_unit_test(test_cancel_anywhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
