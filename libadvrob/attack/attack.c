@@ -23,18 +23,14 @@ const ar_attack *ar_attack_at(int32_t index) {
     return index >= 0 && index < ar_attack_count() ? attacks[index] : NULL;
 }
 
+static const char *name_at(int32_t index) {
+    return attacks[index]->name;
+}
+
 int32_t ar_attack_find(const char *name, const ar_attack **out) {
-    const char *names[sizeof attacks / sizeof attacks[0]];
-    for (int32_t i = 0; i < ar_attack_count(); i++) {
-        names[i] = attacks[i]->name;
-        if (strcmp(names[i], name) == 0) {
-            *out = attacks[i];
-            return ADVROB_OK;
-        }
-    }
-    const char *near = ar_nearest(name, names, ar_attack_count());
-    return ar_error(ADVROB_E_UNKNOWN, "no attack \"%s\"; did you mean \"%s\"?", name,
-                    near != NULL ? near : names[0]);
+    int32_t index, status = ar_find_name("attack", name, ar_attack_count(), name_at, &index);
+    if (status >= 0) *out = attacks[index];
+    return status;
 }
 
 int32_t ar_attack_create(advrob_context *ctx, const char *name, const advrob_options *options,

@@ -282,6 +282,22 @@ int32_t ar_options_copy(const advrob_options *options, advrob_options **out) {
     return ar_options_part(options, "", NULL, out);
 }
 
+int32_t ar_find_name(const char *what, const char *name, int32_t count,
+                     const char *(*name_at)(int32_t index), int32_t *out) {
+    int32_t near = 0, least_far = INT32_MAX;
+    for (int32_t i = 0; i < count; i++) {
+        if (strcmp(name, name_at(i)) == 0) {
+            *out = i;
+            return ADVROB_OK;
+        }
+        int32_t far = ar_distance(name, name_at(i));
+        if (far < least_far) near = i;
+        if (far < least_far) least_far = far;
+    }
+    return ar_error(ADVROB_E_UNKNOWN, "no %s \"%.128s\"; did you mean \"%s\"?", what, name,
+                    name_at(near));
+}
+
 const char *ar_nearest(const char *name, const char *const *names, int32_t count) {
     const char *best = NULL;
     int32_t least_far = ar_too_far(name);

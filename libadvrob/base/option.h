@@ -104,6 +104,11 @@ void ar_options_allocator(const advrob_options *options, advrob_alloc_fn *hook, 
 /* The default or a bound of an i64 option; what int64_t cannot hold stands for its end. */
 long long ar_option_whole(double value);
 
+/* The index of `name` among a registry's `count` names; E_UNKNOWN with the nearest name: `no attack "x";
+ * did you mean "y"?`. */
+int32_t ar_find_name(const char *what, const char *name, int32_t count,
+                     const char *(*name_at)(int32_t index), int32_t *out);
+
 /* Of `count` names the one nearest to `name` by edit distance; NULL if none is near. */
 const char *ar_nearest(const char *name, const char *const *names, int32_t count);
 

@@ -17,18 +17,14 @@ const ar_compressor *ar_compressor_at(int32_t index) {
     return index >= 0 && index < ar_compressor_count() ? compressors[index] : NULL;
 }
 
+static const char *name_at(int32_t index) {
+    return compressors[index]->name;
+}
+
 static int32_t find(const char *name, const ar_compressor **out) {
-    const char *names[sizeof compressors / sizeof compressors[0]];
-    for (int32_t i = 0; i < ar_compressor_count(); i++) {
-        names[i] = compressors[i]->name;
-        if (strcmp(names[i], name) == 0) {
-            *out = compressors[i];
-            return ADVROB_OK;
-        }
-    }
-    const char *near = ar_nearest(name, names, ar_compressor_count());
-    return ar_error(ADVROB_E_UNKNOWN, "no compressor \"%s\"; did you mean \"%s\"?", name,
-                    near != NULL ? near : names[0]);
+    int32_t index, status = ar_find_name("compressor", name, ar_compressor_count(), name_at, &index);
+    if (status >= 0) *out = compressors[index];
+    return status;
 }
 
 int32_t ar_compressor_create(advrob_context *ctx, const char *name, const advrob_options *options,

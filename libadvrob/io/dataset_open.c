@@ -1,8 +1,6 @@
 /* The datasets that can be opened by name: the list datasets.inc as a table. */
 #include "io.h"
 
-#include <string.h>
-
 #define AR_DATASET(id) extern const ar_dataset_format ar_dataset_format_##id;
 #include "datasets.inc"
 #undef AR_DATASET
@@ -35,39 +33,25 @@ const ar_dataset_format *ar_dataset_format_at(int32_t index) {
     return index >= 0 && index < FORMATS ? formats[index] : NULL;
 }
 
-static int32_t find_format(const char *name, const ar_dataset_format **out) {
-    const char *names[sizeof(formats) / sizeof(formats[0])];
-    for (int32_t i = 0; i < FORMATS; i++) {
-        names[i] = formats[i]->name;
-        if (strcmp(names[i], name) != 0) continue;
-        *out = formats[i];
-        return ADVROB_OK;
-    }
-    const char *near = ar_nearest(name, names, FORMATS);
-    if (near)
-        return ar_error(ADVROB_E_UNKNOWN, "dataset \"%s\" is unknown, did you mean \"%s\"?", name,
-                        near);
-    return ar_error(ADVROB_E_UNKNOWN,
-                    "dataset \"%s\" is unknown, expected one of the listed, as "
-                    "\"%s\"",
-                    name, names[0]);
+static const char *name_at(int32_t index) {
+    return formats[index]->name;
 }
 
 int32_t ar_dataset_open(advrob_context *ctx, const char *name, const char *dir,
                         const advrob_options *options, advrob_dataset **out) {
     int32_t status = ADVROB_OK;
-    const ar_dataset_format *format = NULL;
+    int32_t index;
     const ar_option_scope scope = {"", &ar_dataset_options};
     dataset_options values;
     char who[64];
     ar_arena arena;
     ar_arena_init(&arena, &ctx->memory);
     *out = NULL;
-    AR_TRY(find_format(name, &format));
-    ar_format(who, sizeof(who), "dataset %s", format->name);
+    AR_TRY(ar_find_name("dataset", name, FORMATS, name_at, &index));
+    ar_format(who, sizeof(who), "dataset %s", formats[index]->name);
     AR_TRY(ar_options_check(options, who, &scope, 1));
     AR_TRY(ar_options_read(options, who, "", &ar_dataset_options, &arena, &values));
-    AR_TRY(format->open(ctx, dir, values.split, values.limit, out));
+    AR_TRY(formats[index]->open(ctx, dir, values.split, values.limit, out));
 out:
     ar_arena_free(&arena);
     return status;

@@ -53,18 +53,15 @@ const ar_method *ar_method_at(int32_t index) {
     return index >= 0 && index < ar_method_count() ? methods[index] : NULL;
 }
 
+static const char *name_at(int32_t index) {
+    return methods[index]->name;
+}
+
 int32_t ar_method_find(const char *name, const ar_method **out) {
-    const char *names[sizeof methods / sizeof methods[0]];
-    for (int32_t i = 0; i < ar_method_count(); i++) {
-        names[i] = methods[i]->name;
-        if (strcmp(names[i], name) == 0) {
-            *out = methods[i];
-            return ADVROB_OK;
-        }
-    }
-    const char *near = ar_nearest(name, names, ar_method_count());
-    return ar_error(ADVROB_E_UNKNOWN, "no fine-tune method \"%s\"; did you mean \"%s\"?", name,
-                    near != NULL ? near : names[0]);
+    int32_t index;
+    int32_t status = ar_find_name("fine-tune method", name, ar_method_count(), name_at, &index);
+    if (status >= 0) *out = methods[index];
+    return status;
 }
 
 int32_t ar_method_mean_ce(void *self, const ar_batch *batch, const float *const *logits,

@@ -6,16 +6,6 @@ static int32_t infer(const ar_attributes *attributes, const ar_shape *in, ar_sha
     return ar_window_infer("avg_pool", attributes, in, out);
 }
 
-static void forward(const ar_op_call *call) {
-    ar_pool_call pool = ar_window_pool_call(call);
-    call->kernels->avg_pool(&pool);
-}
-
-static void backward(const ar_op_call *call) {
-    ar_pool_call pool = ar_window_pool_call(call);
-    call->kernels->avg_pool_backward(&pool);
-}
-
 const ar_op ar_op_avg_pool = {
     .name = "avg_pool",
     .help = "mean of a window",
@@ -23,6 +13,6 @@ const ar_op ar_op_avg_pool = {
     .prune = AR_PRUNE_KEEPS,
     .infer = infer,
     .prepare = ar_window_pool_lists,
-    .forward = forward,
-    .backward = backward,
+    .forward = ar_window_avg_forward,
+    .backward = ar_window_avg_backward,
 };

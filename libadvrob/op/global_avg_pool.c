@@ -17,16 +17,6 @@ static int32_t prepare(const ar_attributes *attributes, const ar_shape *in, cons
     return ar_window_pool_lists(&whole, in, out, arena, prepared);
 }
 
-static void forward(const ar_op_call *call) {
-    ar_pool_call pool = ar_window_pool_call(call);
-    call->kernels->avg_pool(&pool);
-}
-
-static void backward(const ar_op_call *call) {
-    ar_pool_call pool = ar_window_pool_call(call);
-    call->kernels->avg_pool_backward(&pool);
-}
-
 const ar_op ar_op_global_avg_pool = {
     .name = "global_avg_pool",
     .help = "mean of each channel",
@@ -34,6 +24,6 @@ const ar_op ar_op_global_avg_pool = {
     .prune = AR_PRUNE_KEEPS,
     .infer = infer,
     .prepare = prepare,
-    .forward = forward,
-    .backward = backward,
+    .forward = ar_window_avg_forward,
+    .backward = ar_window_avg_backward,
 };

@@ -90,3 +90,13 @@ ar_pool_call ar_window_pool_call(const ar_op_call *call) {
         .accumulate = call->accumulate[0],
     };
 }
+
+void ar_window_avg_forward(const ar_op_call *call) {
+    ar_pool_call pool = ar_window_pool_call(call);
+    call->kernels->avg_pool(&pool);
+}
+
+void ar_window_avg_backward(const ar_op_call *call) {
+    ar_pool_call pool = ar_window_pool_call(call);
+    call->kernels->avg_pool_backward(&pool);
+}

@@ -24,5 +24,8 @@ int32_t ar_window_pool_lists(const ar_attributes *attributes, const ar_shape *in
                              const ar_shape *out, ar_arena *arena, const void **prepared);
 /* Fills the common part of a pooling call. */
 ar_pool_call ar_window_pool_call(const ar_op_call *call);
+/* Both passes of average pooling, whatever the window. */
+void ar_window_avg_forward(const ar_op_call *call);
+void ar_window_avg_backward(const ar_op_call *call);
 
 #endif

@@ -179,7 +179,7 @@ static void check_scaled(const char *where, int64_t n, int32_t classes, const fl
 static int32_t check_loss_case(const ar_loss *loss, const ar_safetensors *file,
                                const char *prefix) {
     char where[96], name[64];
-    int64_t n, count;
+    int64_t n, count = 0;
     float *logits = floats(file, prefix, "logits", &count);
     snprintf(name, sizeof name, "%s.labels", prefix);
     int32_t *labels = golden_labels(file, name, &n), classes = (int32_t)(count / n);

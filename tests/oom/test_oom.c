@@ -5,89 +5,20 @@
  * inputs usable: the same call succeeds right after, and the scenario ends with the results of an
  * undisturbed run. Or it is given up there, with memory still short, and everything can be freed.
  * Nothing is leaked. */
-#include "support/support.h"
+#include "sweep.h"
 
-#include <advrob/advrob.h>
-
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include <zlib.h>
 
-enum { ONCE, RELIEVED, GIVEN_UP, MODES }; /* one refusal; all until one shows; all to the end */
-enum { SIDE = 8, PIXELS = SIDE * SIDE, IMAGES = 20, CLASSES = 10, SLOTS = 6 };
-
-/* One run of a scenario: its handles stand here, so that a run can be given up anywhere. */
-typedef struct run {
-    test_allocator memory;
-    int32_t mode, refusals;
-    bool over;     /* given up */
-    uint64_t seen; /* a hash of all results */
-    advrob_context *ctx;
-    advrob_options *options[SLOTS];
-    advrob_tensor *tensors[SLOTS];
-    advrob_dataset *data[SLOTS];
-    advrob_model *models[SLOTS];
-    advrob_target *targets[SLOTS];
-    advrob_attack *attacks[SLOTS];
-    advrob_compressor *compressors[SLOTS];
-    advrob_finetune *finetunes[SLOTS];
-    advrob_history *histories[SLOTS];
-    advrob_report *reports[SLOTS];
-    char *text;
-} run;
+enum { SIDE = 8, PIXELS = SIDE * SIDE, IMAGES = 20, CLASSES = 10 };
 
 static char folder[256];
 static float images[IMAGES * PIXELS];
 static int32_t labels[IMAGES];
 static int64_t faults;
-
-/* ---- Calls under test ---- */
-
-static void look(run *r, const void *data, size_t size) {
-    for (size_t i = 0; i < size; i++)
-        r->seen = (r->seen ^ ((const unsigned char *)data)[i]) * 0x100000001b3u;
-}
-
-static void look_at_text(run *r, const char *text) {
-    look(r, text, strlen(text));
-}
-
-/* True if the call is to be made again. */
-static bool refused(run *r, int32_t status, const char *call) {
-    if (status >= 0) return false;
-    if (status != ADVROB_E_NOMEM || r->memory.failed == 0)
-        fail_msg("%s: %d, %s", call, status, advrob_last_message());
-    if (strstr(advrob_last_message(), "memory") == NULL)
-        fail_msg("%s: E_NOMEM with the message \"%s\"", call, advrob_last_message());
-    r->refusals++;
-    if (r->mode == GIVEN_UP) {
-        r->over = true;
-        return false;
-    }
-    if (r->refusals > 1) fail_msg("%s: refused again with enough memory", call);
-    if (r->mode == RELIEVED) r->memory.fail_at = 0;
-    return true;
-}
-
-#define CALL(r, call) \
-    do { \
-        while (refused(r, (call), #call)) \
-            continue; \
-        if ((r)->over) return; \
-    } while (0)
-
-/* A call that makes `out`: a refused one leaves it NULL. */
-#define MAKE(r, out, call) \
-    do { \
-        (out) = NULL; \
-        while (refused(r, (call), #call)) \
-            if ((out) != NULL) fail_msg("%s: failed and gave one", #call); \
-        if ((r)->over && (out) != NULL) fail_msg("%s: failed and gave one", #call); \
-        if ((r)->over) return; \
-    } while (0)
 
 /* ---- What scenarios start from ---- */
 
@@ -458,6 +389,15 @@ static void scenario_report(run *r) {
 
 /* ---- The sweep ---- */
 
+static bool file_contains(const char *name, const char *word) {
+    char text[4096] = "";
+    FILE *file = fopen(path_of(name), "rb");
+    assert_non_null(file);
+    assert_true(fread(text, 1, sizeof text - 1, file) > 0);
+    fclose(file);
+    return strstr(text, word) != NULL;
+}
+
 /* A report row that cannot be filled stays as it is, whatever allocation of the evaluation fails.
  */
 static void scenario_row(run *r) {
@@ -467,6 +407,12 @@ static void scenario_row(run *r) {
     MAKE(r, r->reports[0], advrob_report_create(r->ctx, &r->reports[0]));
     CALL(r, advrob_report_add_row(r->reports[0]));
     CALL(r, advrob_report_put_f64(r->reports[0], "clean_accuracy", -5));
+    while (
+        refused(r, advrob_report_set_str(r->reports[0], "secret", "x"), "advrob_report_set_str")) {
+        assert_int_equal(advrob_report_write(r->reports[0], path_of("row.json")), ADVROB_OK);
+        assert_false(file_contains("row.json", "secret"));
+    }
+    if (r->over) return;
     double value = 0;
     while (refused(r, advrob_report_evaluate(r->reports[0], r->targets[0], r->data[0], NULL),
                    "advrob_report_evaluate")) {

@@ -57,7 +57,7 @@ static const char *const texts[] = {
     " ",     " lead", "7",          "-3",  "1e5",        "0.5",  "nan",
     "inf",   "-inf",  "+1",         "1.",  "0x10",       "007",  "caf\xc3\xa9",
     ",",     "\n",    "\"\"",       "1,5", "tab\there",  "-",    "99999999999999999999",
-    "1e999"};
+    "\r",    "a\rb",  "1e999"};
 static const double numbers[] = {0.1,     1.0 / 3,  0.1 + 0.2,           -2.5e-300, 5e-324,
                                  DBL_MAX, -DBL_MIN, 123456789.123456789, 1e22,      3,
                                  -0.0,    1e300,    9007199254740993.0,  INFINITY,  -INFINITY,

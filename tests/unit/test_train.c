@@ -112,60 +112,70 @@ static void test_golden_sgd(void **state) {
 
 /* ---- batch sizes ---- */
 
-/* Two steps with the given batch, held against gradients that are summed in tiles of 8. */
+/* Two steps with n images, held against gradients that are summed in tiles of 8 and an update in
+ * double; `most`: the batch that the trainer was made for. */
+static void check_batch(const char *net, int64_t n, int64_t most) {
+    const double lr = 0.05, momentum = 0.9, decay = 0.01;
+    advrob_context *ctx = open_context(NULL, 3, NULL);
+    advrob_model *model = test_zoo(ctx, net), *copy = NULL;
+    ar_shape shape = model->nodes[0].shape;
+    advrob_dataset *data = test_dataset(ctx, n, shape, 10, 0.3, 3);
+    size_t slab = (size_t)model->slab_count;
+    float *x = malloc(sizeof(float) * (size_t)(n * ar_shape_count(shape)));
+    double *velocity = calloc(slab, sizeof(double)), *weights = malloc(sizeof(double) * slab);
+    double losses[512], largest = 0, worst = 0;
+    ar_real *gradient = malloc(slab_bytes(model));
+    int64_t ids[512] = {0};
+    int32_t y[512];
+    ar_optimizer_settings settings = {lr, momentum, decay};
+    ar_batch images = {n, x, y, ids, 0, 0};
+    stepper s;
+    test_ok(ar_dataset_gather(data, 0, NULL, n, x, y));
+    test_ok(ar_model_clone(model, &copy));
+    for (size_t i = 0; i < slab; i++)
+        weights[i] = (double)copy->slab[i];
+    open_stepper(&s, model, most);
+    for (int32_t step = 0; step < 2; step++) {
+        ar_program *program;
+        ar_step_result result;
+        double mean = 0;
+        test_ok(ar_model_program(copy, &program));
+        batch_gradient(program, 8, n, x, y, losses, gradient, NULL);
+        for (size_t i = 0; i < slab; i++) {
+            velocity[i] = momentum * velocity[i] + (double)gradient[i] + decay * weights[i];
+            weights[i] -= lr * velocity[i];
+            copy->slab[i] = (ar_real)weights[i];
+        }
+        ar_model_changed(copy);
+        test_ok(ar_trainer_step(s.trainer, &s.objective, &images, &settings, &result));
+        for (int64_t i = 0; i < n; i++)
+            mean += losses[i] / (double)n;
+        assert_true(fabs(result.loss - mean) < 1e-6 && result.correct <= n);
+    }
+    for (size_t i = 0; i < slab; i++) {
+        worst = fmax(worst, fabs((double)model->slab[i] - weights[i]));
+        largest = fmax(largest, fabs(weights[i]));
+    }
+    test_within(net, "two steps", worst / largest, TOLERANCE_OP, NULL);
+    ar_trainer_destroy(s.trainer);
+    free(x);
+    free(velocity);
+    free(weights);
+    free(gradient);
+    ar_dataset_release(data);
+    ar_model_release(model);
+    ar_model_release(copy);
+    ar_context_release(ctx);
+}
+
 static void test_batch_sizes(void **state) {
     (void)state;
     static const int64_t sizes[] = {1, 2, 8, 9, 16, 17, 100, 511, 512};
-    const double lr = 0.05, momentum = 0.9, decay = 0.01;
     for (size_t k = 0; k < sizeof sizes / sizeof sizes[0]; k++) {
-        advrob_context *ctx = open_context(NULL, 3, NULL);
-        int64_t n = sizes[k], ids[512] = {0};
-        advrob_model *model = test_zoo(ctx, "tiny"), *copy = NULL;
-        advrob_dataset *data = task(ctx, n);
-        float *x = malloc(sizeof(float) * (size_t)n * 64);
-        int32_t y[512];
-        double losses[512], velocity[4096] = {0}, weights[4096], largest = 0, worst = 0;
-        ar_real *gradient = malloc(slab_bytes(model));
-        ar_optimizer_settings settings = {lr, momentum, decay};
-        ar_batch images = {n, x, y, ids, 0, 0};
-        stepper s;
-        test_ok(ar_dataset_gather(data, 0, NULL, n, x, y));
-        test_ok(ar_model_clone(model, &copy));
-        assert_true(model->slab_count <= 4096);
-        for (int64_t i = 0; i < copy->slab_count; i++)
-            weights[i] = (double)copy->slab[i];
-        /* A trainer for larger batches takes smaller ones too. */
-        open_stepper(&s, model, k % 2 == 0 || n == 512 ? n : n + 1);
-        for (int32_t step = 0; step < 2; step++) {
-            ar_program *program;
-            ar_step_result result;
-            double mean = 0;
-            test_ok(ar_model_program(copy, &program));
-            batch_gradient(program, 8, n, x, y, losses, gradient, NULL);
-            for (int64_t i = 0; i < copy->slab_count; i++) {
-                velocity[i] = momentum * velocity[i] + (double)gradient[i] + decay * weights[i];
-                weights[i] -= lr * velocity[i];
-                copy->slab[i] = (ar_real)weights[i];
-            }
-            ar_model_changed(copy);
-            test_ok(ar_trainer_step(s.trainer, &s.objective, &images, &settings, &result));
-            for (int64_t i = 0; i < n; i++)
-                mean += losses[i] / (double)n;
-            assert_true(fabs(result.loss - mean) < 1e-6 && result.correct <= n);
-        }
-        for (int64_t i = 0; i < model->slab_count; i++) {
-            worst = fmax(worst, fabs((double)model->slab[i] - weights[i]));
-            largest = fmax(largest, fabs(weights[i]));
-        }
-        test_within("two steps", "weights", worst / largest, TOLERANCE_OP, NULL);
-        ar_trainer_destroy(s.trainer);
-        free(x);
-        free(gradient);
-        ar_dataset_release(data);
-        ar_model_release(model);
-        ar_model_release(copy);
-        ar_context_release(ctx);
+        check_batch("tiny", sizes[k], sizes[k]);
+        check_batch("tiny", sizes[k], 512);
     }
+    check_batch("conv_small", 9, 9); /* so many weights that the update comes in pieces */
 }
 
 /* ---- threads and levels ---- */
@@ -331,6 +341,67 @@ static void test_exploding_rate(void **state) {
     ar_context_release(ctx);
 }
 
+/* Losses that are numbers, and a gradient that is not. */
+static int32_t bad_gradient(void *self, const ar_batch *images, const float *const *logits,
+                            double *losses, float *const *dlogits) {
+    int32_t status = ar_method_mean_ce(self, images, logits, losses, dlogits);
+    dlogits[0][7] = INFINITY;
+    return status;
+}
+
+static int32_t bad_loss(void *self, const ar_batch *images, const float *const *logits,
+                        double *losses, float *const *dlogits) {
+    int32_t status = ar_method_mean_ce(self, images, logits, losses, dlogits);
+    losses[5] = NAN;
+    return status;
+}
+
+static int32_t no_loss(void *self, const ar_batch *images, const float *const *logits,
+                       double *losses, float *const *dlogits) {
+    int32_t status = ar_method_mean_ce(self, images, logits, losses, dlogits);
+    return status < 0 ? status : ar_error(ADVROB_E_CALLBACK, "no loss today");
+}
+
+static void test_bad_objectives(void **state) {
+    (void)state;
+    static const struct {
+        int32_t (*loss)(void *self, const ar_batch *images, const float *const *logits,
+                        double *losses, float *const *dlogits);
+        int32_t status;
+        const char *says;
+    } bad[] = {
+        {bad_loss, ADVROB_E_NONFINITE, "the loss of sample 5 of batch 3 in epoch 3"},
+        {bad_gradient, ADVROB_E_NONFINITE, "the gradient of conv1.weight in batch 3 of epoch 3"},
+        {no_loss, ADVROB_E_CALLBACK, "no loss today"}};
+    advrob_context *ctx = open_context(NULL, 2, NULL);
+    advrob_dataset *data = task(ctx, 20);
+    advrob_model *model = test_zoo(ctx, "tiny");
+    ar_optimizer_settings settings = {0.1, 0.9, 0};
+    ar_step_result result;
+    float x[20 * 64];
+    int32_t y[20];
+    int64_t ids[20] = {0};
+    ar_batch images = {20, x, y, ids, 2, 3};
+    stepper s;
+    uint64_t digest = ar_model_digest(model);
+    test_ok(ar_dataset_gather(data, 0, NULL, 20, x, y));
+    open_stepper(&s, model, 20);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        s.objective.loss = bad[i].loss;
+        int32_t status = ar_trainer_step(s.trainer, &s.objective, &images, &settings, &result);
+        if (status != bad[i].status || strstr(ar_message(), bad[i].says) == NULL)
+            fail_msg("%d, %s", status, ar_message());
+        assert_true(ar_model_digest(model) == digest);
+    }
+    s.objective.loss = ar_method_mean_ce;
+    test_ok(ar_trainer_step(s.trainer, &s.objective, &images, &settings, &result));
+    assert_true(ar_model_digest(model) != digest);
+    ar_trainer_destroy(s.trainer);
+    ar_model_release(model);
+    ar_dataset_release(data);
+    ar_context_release(ctx);
+}
+
 /* Loss and gradient are in order and the update is not. */
 static void test_weight_overflow(void **state) {
     (void)state;
@@ -472,8 +543,8 @@ int main(void) {
         cmocka_unit_test(test_golden_sgd),         cmocka_unit_test(test_batch_sizes),
         cmocka_unit_test(test_threads_and_levels), cmocka_unit_test(test_steady_state),
         cmocka_unit_test(test_nan_pixel),          cmocka_unit_test(test_exploding_rate),
-        cmocka_unit_test(test_weight_overflow),    cmocka_unit_test(test_cancel_at_step),
-        cmocka_unit_test(test_cancel_anywhere),
+        cmocka_unit_test(test_bad_objectives),     cmocka_unit_test(test_weight_overflow),
+        cmocka_unit_test(test_cancel_at_step),     cmocka_unit_test(test_cancel_anywhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -33,18 +33,14 @@ const ar_zoo_net *ar_zoo_at(int32_t index) {
     return index >= 0 && index < ar_zoo_count() ? nets[index] : NULL;
 }
 
+static const char *name_at(int32_t index) {
+    return nets[index]->name;
+}
+
 static int32_t find(const char *name, const ar_zoo_net **out) {
-    const char *names[sizeof nets / sizeof nets[0]];
-    for (int32_t i = 0; i < ar_zoo_count(); i++) {
-        names[i] = nets[i]->name;
-        if (strcmp(nets[i]->name, name) == 0) {
-            *out = nets[i];
-            return ADVROB_OK;
-        }
-    }
-    const char *near = ar_nearest(name, names, ar_zoo_count());
-    return ar_error(ADVROB_E_UNKNOWN, "no model \"%s\"; did you mean \"%s\"?", name,
-                    near != NULL ? near : names[0]);
+    int32_t index, status = ar_find_name("model", name, ar_zoo_count(), name_at, &index);
+    if (status >= 0) *out = nets[index];
+    return status;
 }
 
 int32_t ar_zoo_build(advrob_context *ctx, const char *name, const advrob_options *options,
