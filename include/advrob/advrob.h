@@ -1,4 +1,5 @@
-/* libadvrob: compress small neural networks, attack them, fine-tune them adversarially, measure them.
+/* libadvrob: compress small neural networks, attack them, fine-tune them adversarially, measure
+ * them.
  *
  * The whole pipeline (error checks left out; examples/ has them):
  *

@@ -31,9 +31,9 @@ ADVROB_API void advrob_attack_destroy(advrob_attack *attack);
  * Sample i draws its random numbers by its index i plus the option "first_sample".
  * Errors: E_RANGE (label, pixel out of the box), E_NONFINITE, E_UNSUPPORTED (no gradient),
  * E_CANCELLED, E_CALLBACK, E_NOMEM. On error the outputs are undefined. */
-ADVROB_API int32_t advrob_attack_run(const advrob_attack *attack, advrob_target *target,
-                                     int64_t n, const float *x, const int32_t *y,
-                                     float *adversarial, int32_t *predictions, double *losses);
+ADVROB_API int32_t advrob_attack_run(const advrob_attack *attack, advrob_target *target, int64_t n,
+                                     const float *x, const int32_t *y, float *adversarial,
+                                     int32_t *predictions, double *losses);
 
 #ifdef __cplusplus
 }

@@ -17,19 +17,19 @@ typedef struct advrob_compressor advrob_compressor;
 
 /* Errors: E_UNKNOWN, E_RANGE. */
 ADVROB_API int32_t advrob_compressor_create(advrob_context *ctx, const char *name,
-                                            const advrob_options *options,
-                                            advrob_compressor **out);
+                                            const advrob_options *options, advrob_compressor **out);
 ADVROB_API void advrob_compressor_destroy(advrob_compressor *compressor);
 
 /* Compresses `model`; `calibration` are training images for compressors that need them (quant_ptq)
- * and may be NULL for others. *out is owned by the caller. Errors: E_INVALID (no calibration), E_SHAPE
- * (calibration images of another shape), E_UNSUPPORTED (a graph that it cannot handle; nothing was cut), E_NONFINITE, E_NOMEM. */
+ * and may be NULL for others. *out is owned by the caller. Errors: E_INVALID (no calibration),
+ * E_SHAPE (calibration images of another shape), E_UNSUPPORTED (a graph that it cannot handle;
+ * nothing was cut), E_NONFINITE, E_NOMEM. */
 ADVROB_API int32_t advrob_compressor_run(const advrob_compressor *compressor,
                                          const advrob_model *model,
                                          const advrob_dataset *calibration, advrob_model **out);
 
-/* What `run` would do, as text for people, one line a layer, before anything is cut. The caller frees
- * *text with advrob_text_destroy(ctx, text). */
+/* What `run` would do, as text for people, one line a layer, before anything is cut. The caller
+ * frees *text with advrob_text_destroy(ctx, text). */
 ADVROB_API int32_t advrob_compressor_plan(const advrob_compressor *compressor,
                                           const advrob_model *model,
                                           const advrob_dataset *calibration, char **text);

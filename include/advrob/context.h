@@ -37,8 +37,8 @@ typedef int32_t (*advrob_progress_fn)(void *user, const char *what, int64_t done
 /* The caller's own parallel loop: must call body(arg, i, worker) once for each i in [0, count),
  * with 0 <= worker < threads and no worker number in use twice at one time. */
 typedef void (*advrob_body_fn)(void *arg, int64_t i, int32_t worker);
-typedef void (*advrob_parallel_fn)(void *user, int64_t count, int32_t threads,
-                                   advrob_body_fn body, void *arg);
+typedef void (*advrob_parallel_fn)(void *user, int64_t count, int32_t threads, advrob_body_fn body,
+                                   void *arg);
 
 /* Errors: E_UNKNOWN, E_RANGE (options), E_UNSUPPORTED (a cpu level that this machine lacks),
  * E_NOMEM. `options` may be NULL and is not kept. */

@@ -26,10 +26,9 @@ ADVROB_API int32_t advrob_dataset_open(advrob_context *ctx, const char *name, co
 /* Copies images from memory. dtype ADVROB_U8 (0..255 becomes 0..1) or ADVROB_F32 (must be finite
  * and in [0, 1]). images: [n, c, h, w]; labels: [n]. Errors: E_INVALID, E_RANGE, E_NOMEM. */
 ADVROB_API int32_t advrob_dataset_from_memory(advrob_context *ctx, int32_t dtype,
-                                              const void *images, const int32_t *labels,
-                                              int64_t n, int32_t channels, int32_t height,
-                                              int32_t width, int32_t classes,
-                                              advrob_dataset **out);
+                                              const void *images, const int32_t *labels, int64_t n,
+                                              int32_t channels, int32_t height, int32_t width,
+                                              int32_t classes, advrob_dataset **out);
 
 /* Gives up the dataset; slices of it live on. NULL is fine. */
 ADVROB_API void advrob_dataset_destroy(advrob_dataset *dataset);
@@ -46,17 +45,15 @@ ADVROB_API int32_t advrob_dataset_read(const advrob_dataset *dataset, int64_t fi
                                        float *x, int32_t *y);
 
 /* The images [first, first + count) as a dataset of its own (shares the pixels). */
-ADVROB_API int32_t advrob_dataset_slice(const advrob_dataset *dataset, int64_t first,
-                                        int64_t count, advrob_dataset **out);
+ADVROB_API int32_t advrob_dataset_slice(const advrob_dataset *dataset, int64_t first, int64_t count,
+                                        advrob_dataset **out);
 
 /* Splits at random by `seed`: `count` images in *part, all others in *rest (may be NULL). */
-ADVROB_API int32_t advrob_dataset_split(const advrob_dataset *dataset, int64_t count,
-                                        int64_t seed, advrob_dataset **part,
-                                        advrob_dataset **rest);
+ADVROB_API int32_t advrob_dataset_split(const advrob_dataset *dataset, int64_t count, int64_t seed,
+                                        advrob_dataset **part, advrob_dataset **rest);
 
 /* A digest (64-bit FNV-1a as 16 hex digits) of pixels and labels. buffer: at least 17 bytes. */
-ADVROB_API int32_t advrob_dataset_digest(const advrob_dataset *dataset, char *buffer,
-                                         size_t size);
+ADVROB_API int32_t advrob_dataset_digest(const advrob_dataset *dataset, char *buffer, size_t size);
 
 #ifdef __cplusplus
 }

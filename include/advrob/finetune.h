@@ -1,4 +1,5 @@
-/* Training and fine-tuning: "standard" on clean images, "pgd_at" on PGD examples (Madry et al. 2018).
+/* Training and fine-tuning: "standard" on clean images, "pgd_at" on PGD examples (Madry et al.
+ * 2018).
  *
  *     advrob_options_set_i64(o, "epochs", 3);
  *     advrob_options_set_f64(o, "lr", 0.01);

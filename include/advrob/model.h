@@ -18,21 +18,22 @@ extern "C" {
 
 typedef struct advrob_model advrob_model;
 
-/* Builds a net of the zoo (advrob_component_name_at("model", i) lists them). Common options: "mean",
- * "std" (one value, or one per channel), "classes", "seed", "init" ("he", "pytorch"), "weights"
- * (path of a safetensors file with PyTorch's names). Errors: E_UNKNOWN, E_RANGE, E_NOMEM; with
- * "weights" also those of advrob_model_load_weights. */
+/* Builds a net of the zoo (advrob_component_name_at("model", i) lists them). Common options:
+ * "mean", "std" (one value, or one per channel), "classes", "seed", "init" ("he", "pytorch"),
+ * "weights" (path of a safetensors file with PyTorch's names). Errors: E_UNKNOWN, E_RANGE, E_NOMEM;
+ * with "weights" also those of advrob_model_load_weights. */
 ADVROB_API int32_t advrob_model_build(advrob_context *ctx, const char *name,
                                       const advrob_options *options, advrob_model **out);
 
 /* Loads a model file written by advrob_model_save: graph, parameters, normalisation and
  * quantization records. Any bytes are safe to load. Errors: E_IO, E_FORMAT, E_LIMIT, E_NONFINITE
- * (names the tensor), E_UNSUPPORTED (a later version of the format, an unknown operator), E_NOMEM. */
+ * (names the tensor), E_UNSUPPORTED (a later version of the format, an unknown operator), E_NOMEM.
+ */
 ADVROB_API int32_t advrob_model_load(advrob_context *ctx, const char *path,
                                      const advrob_options *options, advrob_model **out);
 
-/* Writes the model as one safetensors file, whole or not at all. Errors: E_IO, E_NONFINITE (a weight;
- * it could not be loaded again), E_NOMEM. */
+/* Writes the model as one safetensors file, whole or not at all. Errors: E_IO, E_NONFINITE (a
+ * weight; it could not be loaded again), E_NOMEM. */
 ADVROB_API int32_t advrob_model_save(const advrob_model *model, const char *path);
 
 /* Reads parameters by name (PyTorch's names) from a safetensors file; every parameter must be

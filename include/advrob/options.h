@@ -52,8 +52,7 @@ ADVROB_API void advrob_options_destroy(advrob_options *options);
 /* Set one value; a value set before under the same name is replaced. Names and texts are copied.
  * Errors: E_INVALID (NULL, an empty name, a name over 127 bytes), E_NOMEM. */
 ADVROB_API int32_t advrob_options_set_f64(advrob_options *options, const char *name, double value);
-ADVROB_API int32_t advrob_options_set_i64(advrob_options *options, const char *name,
-                                          int64_t value);
+ADVROB_API int32_t advrob_options_set_i64(advrob_options *options, const char *name, int64_t value);
 ADVROB_API int32_t advrob_options_set_str(advrob_options *options, const char *name,
                                           const char *value);
 ADVROB_API int32_t advrob_options_set_f64_array(advrob_options *options, const char *name,

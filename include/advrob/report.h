@@ -26,23 +26,20 @@ ADVROB_API void advrob_report_destroy(advrob_report *report);
 ADVROB_API int32_t advrob_report_add_column(advrob_report *report, const char *column);
 
 /* Settings of the whole run (JSON only). */
-ADVROB_API int32_t advrob_report_set_str(advrob_report *report, const char *key,
-                                         const char *value);
+ADVROB_API int32_t advrob_report_set_str(advrob_report *report, const char *key, const char *value);
 ADVROB_API int32_t advrob_report_set_f64(advrob_report *report, const char *key, double value);
 
 /* Starts a new row; the puts that follow go to it. A cell that is not put stays empty. */
 ADVROB_API int32_t advrob_report_add_row(advrob_report *report);
 ADVROB_API int32_t advrob_report_put_str(advrob_report *report, const char *column,
                                          const char *value);
-ADVROB_API int32_t advrob_report_put_f64(advrob_report *report, const char *column,
-                                         double value);
-ADVROB_API int32_t advrob_report_put_i64(advrob_report *report, const char *column,
-                                         int64_t value);
+ADVROB_API int32_t advrob_report_put_f64(advrob_report *report, const char *column, double value);
+ADVROB_API int32_t advrob_report_put_i64(advrob_report *report, const char *column, int64_t value);
 
 /* Number of rows; 0 for NULL. */
 ADVROB_API int32_t advrob_report_rows(const advrob_report *report);
-/* A cell as number or as text: E_UNKNOWN if there is no such row, column or value, E_INVALID if it is of
- * the other kind. The text is valid until the report changes. */
+/* A cell as number or as text: E_UNKNOWN if there is no such row, column or value, E_INVALID if it
+ * is of the other kind. The text is valid until the report changes. */
 ADVROB_API int32_t advrob_report_get_f64(const advrob_report *report, int32_t row,
                                          const char *column, double *value);
 ADVROB_API int32_t advrob_report_get_str(const advrob_report *report, int32_t row,
@@ -54,15 +51,16 @@ ADVROB_API int32_t advrob_report_get_str(const advrob_report *report, int32_t ro
  * "worst_accuracy" counts the images that withstand all. Only images that are classified right are
  * attacked; an attack counts an image as robust if the target still gets it right.
  * Options: "attacks" (a list: advrob_options_append(o, "attacks", "pgd", sub)), "labels" (their
- * column labels, comma-separated; default the attacks' names; no label twice, and neither "clean" nor
- * "worst"), "batch_size". Errors: those of advrob_attack_run, E_SHAPE, E_INVALID (labels). On error the row is unchanged. */
+ * column labels, comma-separated; default the attacks' names; no label twice, and neither "clean"
+ * nor "worst"), "batch_size". Errors: those of advrob_attack_run, E_SHAPE, E_INVALID (labels). On
+ * error the row is unchanged. */
 ADVROB_API int32_t advrob_report_evaluate(advrob_report *report, advrob_target *target,
                                           const advrob_dataset *test,
                                           const advrob_options *options);
 
 /* Milliseconds of one forward pass of the model at the given batch size, best of `repeats`. */
-ADVROB_API int32_t advrob_model_latency(const advrob_model *model, int64_t batch,
-                                        int32_t repeats, double *milliseconds);
+ADVROB_API int32_t advrob_model_latency(const advrob_model *model, int64_t batch, int32_t repeats,
+                                        double *milliseconds);
 
 /* Writes the report; the ending chooses the format: ".csv" or ".json". Whole or not at all.
  * Errors: E_UNSUPPORTED (ending), E_IO. */

@@ -14,30 +14,30 @@ extern "C" {
 #endif
 
 /* X(name, code, text): the one list of all codes. */
-#define ADVROB_STATUS_LIST(X)                                                     \
-    X(OK, 0, "success")                                                           \
-    X(E_INVALID, -1, "invalid argument")                                          \
-    X(E_NOMEM, -2, "out of memory")                                               \
-    X(E_IO, -3, "input or output failed")                                         \
-    X(E_FORMAT, -4, "malformed file")                                             \
-    X(E_OVERFLOW, -5, "a size does not fit")                                      \
-    X(E_SHAPE, -6, "shapes do not fit together")                                  \
-    X(E_RANGE, -7, "value out of range")                                          \
-    X(E_UNKNOWN, -8, "unknown name")                                              \
-    X(E_UNSUPPORTED, -9, "not supported")                                         \
-    X(E_NONFINITE, -10, "not a finite number")                                    \
-    X(E_CANCELLED, -11, "cancelled")                                              \
-    X(E_FORKED, -12, "the context belongs to the parent process")                 \
-    X(E_CALLBACK, -13, "a callback failed")                                       \
-    X(E_LIMIT, -14, "a limit was reached")                                        \
-    X(E_BUSY, -15, "the object is in use")                                        \
+#define ADVROB_STATUS_LIST(X) \
+    X(OK, 0, "success") \
+    X(E_INVALID, -1, "invalid argument") \
+    X(E_NOMEM, -2, "out of memory") \
+    X(E_IO, -3, "input or output failed") \
+    X(E_FORMAT, -4, "malformed file") \
+    X(E_OVERFLOW, -5, "a size does not fit") \
+    X(E_SHAPE, -6, "shapes do not fit together") \
+    X(E_RANGE, -7, "value out of range") \
+    X(E_UNKNOWN, -8, "unknown name") \
+    X(E_UNSUPPORTED, -9, "not supported") \
+    X(E_NONFINITE, -10, "not a finite number") \
+    X(E_CANCELLED, -11, "cancelled") \
+    X(E_FORKED, -12, "the context belongs to the parent process") \
+    X(E_CALLBACK, -13, "a callback failed") \
+    X(E_LIMIT, -14, "a limit was reached") \
+    X(E_BUSY, -15, "the object is in use") \
     X(E_INTERNAL, -16, "a fault of the library")
 
 enum {
 #define ADVROB_STATUS_ENUM(name, code, text) ADVROB_##name = code,
     ADVROB_STATUS_LIST(ADVROB_STATUS_ENUM)
 #undef ADVROB_STATUS_ENUM
-    ADVROB_STATUS_END_ = 1
+        ADVROB_STATUS_END_ = 1
 };
 
 /* "E_RANGE" for ADVROB_E_RANGE; "unknown" for a number that is no code. Static storage. */

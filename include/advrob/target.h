@@ -16,8 +16,8 @@ typedef struct advrob_target advrob_target;
 typedef int32_t (*advrob_forward_fn)(void *user, int64_t n, const float *x, float *logits);
 
 /* For the same x: dlogits [n, classes] -> dx [n, c, h, w], the vector-Jacobian product. */
-typedef int32_t (*advrob_backward_fn)(void *user, int64_t n, const float *x,
-                                      const float *dlogits, float *dx);
+typedef int32_t (*advrob_backward_fn)(void *user, int64_t n, const float *x, const float *dlogits,
+                                      float *dx);
 
 /* A target on a model, which is frozen while the target lives (a quantized one gives
  * straight-through gradients). Errors: E_NOMEM. */
@@ -27,8 +27,7 @@ ADVROB_API int32_t advrob_target_from_model(advrob_model *model, advrob_target *
  * E_UNSUPPORTED. Pixels are clipped to [low, high]. */
 ADVROB_API int32_t advrob_target_from_callbacks(advrob_context *ctx, int32_t channels,
                                                 int32_t height, int32_t width, int32_t classes,
-                                                double low, double high,
-                                                advrob_forward_fn forward,
+                                                double low, double high, advrob_forward_fn forward,
                                                 advrob_backward_fn backward, void *user,
                                                 advrob_target **out);
 

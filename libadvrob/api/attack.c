@@ -13,8 +13,8 @@ int32_t advrob_target_from_callbacks(advrob_context *ctx, int32_t channels, int3
                                      void *user, advrob_target **out) {
     ar_shape shape = {channels, height, width};
     AR_API_PRESENT(out);
-    AR_API(ctx, ar_target_from_callbacks(ctx, shape, classes, low, high, forward, backward, user,
-                                         out));
+    AR_API(ctx,
+           ar_target_from_callbacks(ctx, shape, classes, low, high, forward, backward, user, out));
 }
 
 void advrob_target_destroy(advrob_target *target) {
@@ -87,8 +87,8 @@ static int32_t run(const advrob_attack *attack, advrob_target *target, int64_t n
         AR_FAIL(ADVROB_E_INVALID, "the images and the adversarial images overlap in memory");
     AR_TRY(ar_target_check_labels(target, n, y));
     AR_TRY(ar_target_check_pixels(target, n, x));
-    AR_TRY(ar_attack_run(attack, target, "attack", n, x, y, NULL, adversarial, predictions,
-                         losses));
+    AR_TRY(
+        ar_attack_run(attack, target, "attack", n, x, y, NULL, adversarial, predictions, losses));
 out:
     return status;
 }

@@ -8,7 +8,8 @@ typedef struct kind {
     const char *name;
     int32_t (*count)(void);
     void (*at)(int32_t index, const char **name, const char **help);
-    /* Option table number `part` of component `index` and the prefix that reaches it; NULL: no more. */
+    /* Option table number `part` of component `index` and the prefix that reaches it; NULL: no
+     * more. */
     const ar_option_table *(*table)(int32_t index, int32_t part, const char **prefix);
 } kind;
 

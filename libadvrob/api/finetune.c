@@ -1,8 +1,8 @@
 /* Fine-tuning. */
 #include "api.h"
 
-int32_t advrob_finetune_create(advrob_context *ctx, const char *name,
-                               const advrob_options *options, advrob_finetune **out) {
+int32_t advrob_finetune_create(advrob_context *ctx, const char *name, const advrob_options *options,
+                               advrob_finetune **out) {
     AR_API_PRESENT(name);
     AR_API_PRESENT(out);
     AR_API(ctx, ar_finetune_create(ctx, name, options, out));

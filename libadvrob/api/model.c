@@ -194,8 +194,7 @@ out:
     return status;
 }
 
-int32_t advrob_model_forward(const advrob_model *model, int64_t n, const float *x,
-                             float *logits) {
+int32_t advrob_model_forward(const advrob_model *model, int64_t n, const float *x, float *logits) {
     AR_API_PRESENT(model);
     AR_API_PRESENT(x);
     AR_API_PRESENT(logits);

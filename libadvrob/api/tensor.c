@@ -1,8 +1,8 @@
 /* Tensors. */
 #include "api.h"
 
-int32_t advrob_tensor_create(advrob_context *ctx, int32_t dtype, int32_t rank,
-                             const int64_t *shape, advrob_tensor **out) {
+int32_t advrob_tensor_create(advrob_context *ctx, int32_t dtype, int32_t rank, const int64_t *shape,
+                             advrob_tensor **out) {
     AR_API_PRESENT(out);
     if (rank > 0) AR_API_PRESENT(shape);
     AR_API(ctx, ar_tensor_create(ctx, dtype, rank, shape, out));

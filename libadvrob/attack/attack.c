@@ -11,8 +11,8 @@ static const ar_attack *const attacks[] = {
 };
 #undef AR_ATTACK
 
-/* Images of one piece of work. More than one tile of the target, so that a piece whose samples fall one
- * by one still fills tiles; the same for every number of threads. */
+/* Images of one piece of work. More than one tile of the target, so that a piece whose samples fall
+ * one by one still fills tiles; the same for every number of threads. */
 #define PIECE 64
 
 int32_t ar_attack_count(void) {
@@ -133,8 +133,8 @@ static int32_t recompute(attack_job *job, ar_attack_tile *tile, int64_t first) {
     if (job->predictions == NULL && job->losses == NULL) return ADVROB_OK;
     for (int32_t i = 0; i < tile->n; i += block) {
         int32_t n = tile->n - i < block ? tile->n - i : block;
-        AR_TRY(target->forward(target, room->session, n, tile->adversarial + i * size,
-                               room->logits));
+        AR_TRY(
+            target->forward(target, room->session, n, tile->adversarial + i * size, room->logits));
         for (int32_t k = 0; k < n; k++) {
             const float *z = room->logits + k * classes;
             if (job->predictions != NULL)

@@ -1,7 +1,8 @@
 /* attack: one attack a file, its descriptor at the end. Others include this header alone.
  *
- * An attack is single-threaded code on one tile of images; attack.c cuts the batch into tiles and gives
- * each worker its own session on the target. A new attack is one file and one line in attacks.inc. */
+ * An attack is single-threaded code on one tile of images; attack.c cuts the batch into tiles and
+ * gives each worker its own session on the target. A new attack is one file and one line in
+ * attacks.inc. */
 #ifndef AR_ATTACK_H
 #define AR_ATTACK_H
 
@@ -30,15 +31,15 @@ typedef struct ar_attack_tile {
     advrob_target *target;
     ar_attack_room *room;
     int32_t n;
-    const float *x;      /* [n, c, h, w] */
-    const int32_t *y;    /* [n] */
-    const int64_t *ids;  /* [n]: what each sample's random numbers are drawn by */
-    float *adversarial;  /* [n, c, h, w] */
+    const float *x;     /* [n, c, h, w] */
+    const int32_t *y;   /* [n] */
+    const int64_t *ids; /* [n]: what each sample's random numbers are drawn by */
+    float *adversarial; /* [n, c, h, w] */
     struct ar_attack_watch *watch;
 } ar_attack_tile;
 
-/* Called before every step: E_CANCELLED when the run is to stop. On the caller's thread it also keeps the
- * progress hook informed, however long a tile takes. */
+/* Called before every step: E_CANCELLED when the run is to stop. On the caller's thread it also
+ * keeps the progress hook informed, however long a tile takes. */
 int32_t ar_attack_tick(const ar_attack_tile *tile);
 
 typedef struct ar_attack {
@@ -71,8 +72,9 @@ int32_t ar_attack_create(advrob_context *ctx, const char *name, const advrob_opt
                          advrob_attack **out);
 void ar_attack_release(advrob_attack *attack); /* NULL is fine */
 
-/* what: the job's name for the progress hook, NULL for silence. ids NULL: the option "first_sample" plus the position. adversarial, predictions and losses may be
- * NULL. x is trusted to be in the box (api checks it); labels are trusted too. */
+/* what: the job's name for the progress hook, NULL for silence. ids NULL: the option "first_sample"
+ * plus the position. adversarial, predictions and losses may be NULL. x is trusted to be in the box
+ * (api checks it); labels are trusted too. */
 int32_t ar_attack_run(const advrob_attack *attack, advrob_target *target, const char *what,
                       int64_t n, const float *x, const int32_t *y, const int64_t *ids,
                       float *adversarial, int32_t *predictions, double *losses);

@@ -1,5 +1,5 @@
-/* FGSM (Goodfellow et al. 2015, arXiv 1412.6572, section 4): one signed step of size epsilon. The same
- * bits as PGD with one step. */
+/* FGSM (Goodfellow et al. 2015, arXiv 1412.6572, section 4): one signed step of size epsilon. The
+ * same bits as PGD with one step. */
 #include "attack.h"
 
 typedef struct fgsm_options {
@@ -17,11 +17,8 @@ static const ar_option_table table = AR_TABLE(fgsm_options, entries);
 
 static int32_t run(const ar_attack_tile *tile) {
     const fgsm_options *o = tile->attack->options;
-    ar_pgd_settings settings = {.epsilon = o->epsilon,
-                                .step = o->epsilon,
-                                .steps = 1,
-                                .restarts = 1,
-                                .clip = o->clip != 0};
+    ar_pgd_settings settings = {
+        .epsilon = o->epsilon, .step = o->epsilon, .steps = 1, .restarts = 1, .clip = o->clip != 0};
     return ar_pgd_tile(tile, &settings);
 }
 

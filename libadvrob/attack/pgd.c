@@ -20,7 +20,8 @@ static const ar_option entries[] = {
     AR_STR(pgd_options, loss, "ce", "ce|margin", "loss that is raised"),
     AR_I64(pgd_options, clip, 1, 0, 1, "stay within the box of valid pixels"),
     AR_I64(pgd_options, early_stop, 0, 0, 1, "stop a sample once it is fooled"),
-    AR_I64(pgd_options, first_sample, 0, 0, 9e15, "number of the first sample, for its random draws"),
+    AR_I64(pgd_options, first_sample, 0, 0, 9e15,
+           "number of the first sample, for its random draws"),
     AR_I64(pgd_options, seed, -1, -1, 9e15, "seed; -1: the context's"),
 };
 static const ar_option_table table = AR_TABLE(pgd_options, entries);

@@ -21,9 +21,9 @@ struct advrob_context {
     int64_t process; /* pid of the creator: a forked child is refused */
     int64_t seed;
     int32_t threads;
-    int32_t cpu;                       /* AR_CPU_* */
-    const struct ar_kernels *kernels;  /* set by the api layer after creation */
-    const struct ar_file_ops *files;   /* tests put a faulty twin here */
+    int32_t cpu;                      /* AR_CPU_* */
+    const struct ar_kernels *kernels; /* set by the api layer after creation */
+    const struct ar_file_ops *files;  /* tests put a faulty twin here */
     void *files_user;
     advrob_log_fn log;
     void *log_user;
@@ -41,8 +41,8 @@ int32_t ar_context_create(const advrob_options *options, advrob_context **out);
 void ar_context_retain(advrob_context *ctx);
 void ar_context_release(advrob_context *ctx); /* frees with the last reference; NULL is fine */
 
-/* E_FORKED in a child process, otherwise OK. Cancelling is ar_cancelled's matter: what is finished can
- * still be read and saved after a cancel. */
+/* E_FORKED in a child process, otherwise OK. Cancelling is ar_cancelled's matter: what is finished
+ * can still be read and saved after a cancel. */
 int32_t ar_context_check(advrob_context *ctx);
 /* OK, or E_CANCELLED with its message. Cheap: called at every step of every tile. */
 int32_t ar_cancelled(advrob_context *ctx);
@@ -71,8 +71,8 @@ int32_t ar_parallel(advrob_context *ctx, int64_t count, ar_piece_fn piece, ar_po
 /* Floating-point state: round to nearest, no flush to zero. enter returns what leave puts back. */
 uint64_t ar_fp_enter(void);
 void ar_fp_leave(uint64_t state);
-/* Around a call of the caller's hook: the state that the thread's last enter found, then the library's
- * again. outside returns what inside takes; the hook may call the library. */
+/* Around a call of the caller's hook: the state that the thread's last enter found, then the
+ * library's again. outside returns what inside takes; the hook may call the library. */
 uint64_t ar_fp_outside(void);
 void ar_fp_inside(uint64_t state);
 

@@ -68,8 +68,8 @@ void ar_fp_leave(uint64_t state) {
 
 #endif
 
-/* What the last enter on this thread found: the state of whoever's hooks are called from it. By thread,
- * for a context may serve several threads, each with a state of its own. */
+/* What the last enter on this thread found: the state of whoever's hooks are called from it. By
+ * thread, for a context may serve several threads, each with a state of its own. */
 static _Thread_local uint64_t callers_state = STATE_DEFAULT;
 
 uint64_t ar_fp_enter(void) {

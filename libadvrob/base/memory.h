@@ -20,8 +20,8 @@ typedef float ar_real;
 typedef struct ar_memory {
     advrob_alloc_fn hook;
     void *user;
-    uint64_t limit;         /* bytes; 0 = none */
-    _Atomic uint64_t used;  /* bytes handed out, bookkeeping included */
+    uint64_t limit;        /* bytes; 0 = none */
+    _Atomic uint64_t used; /* bytes handed out, bookkeeping included */
     _Atomic uint64_t peak;
     _Atomic uint64_t calls; /* allocations so far: a steady state must not raise it */
 } ar_memory;

@@ -181,8 +181,8 @@ int32_t ar_options_set_f64_array(advrob_options *options, const char *name, cons
     }
     return put_entry(options, name,
                      &(ar_entry){.type = ADVROB_TYPE_F64_ARRAY,
-                              .values = count > 0 ? values : NULL,
-                              .count = count});
+                                 .values = count > 0 ? values : NULL,
+                                 .count = count});
 }
 
 int32_t ar_options_set_handle(advrob_options *options, const char *name, void *handle) {

@@ -15,12 +15,12 @@
 
 typedef struct ar_option {
     const char *name;
-    int32_t type;       /* ADVROB_TYPE_* */
-    size_t offset;      /* of the field in the component's option struct */
-    double initial;     /* default of f64 and i64 */
-    double low, high;   /* inclusive range of f64 (NaN is always refused) and i64 */
-    const char *text;   /* str: default */
-    const char *choices;/* str: "a|b|c", or NULL for any text */
+    int32_t type;        /* ADVROB_TYPE_* */
+    size_t offset;       /* of the field in the component's option struct */
+    double initial;      /* default of f64 and i64 */
+    double low, high;    /* inclusive range of f64 (NaN is always refused) and i64 */
+    const char *text;    /* str: default */
+    const char *choices; /* str: "a|b|c", or NULL for any text */
     const char *help;
 } ar_option;
 
@@ -48,18 +48,19 @@ typedef struct ar_list_item {
 } ar_list_item;
 
 #define AR_F64(T, field, initial, low, high, help) \
-    {#field, ADVROB_TYPE_F64, offsetof(T, field), initial, low, high, NULL, NULL, help}
+    { #field, ADVROB_TYPE_F64, offsetof(T, field), initial, low, high, NULL, NULL, help }
 #define AR_I64(T, field, initial, low, high, help) \
-    {#field, ADVROB_TYPE_I64, offsetof(T, field), initial, low, high, NULL, NULL, help}
+    { #field, ADVROB_TYPE_I64, offsetof(T, field), initial, low, high, NULL, NULL, help }
 #define AR_STR(T, field, text, choices, help) \
-    {#field, ADVROB_TYPE_STR, offsetof(T, field), 0, 0, 0, text, choices, help}
+    { #field, ADVROB_TYPE_STR, offsetof(T, field), 0, 0, 0, text, choices, help }
 #define AR_F64_ARRAY(T, field, low, high, help) \
-    {#field, ADVROB_TYPE_F64_ARRAY, offsetof(T, field), 0, low, high, NULL, NULL, help}
+    { #field, ADVROB_TYPE_F64_ARRAY, offsetof(T, field), 0, low, high, NULL, NULL, help }
 #define AR_HANDLE(T, field, help) \
-    {#field, ADVROB_TYPE_HANDLE, offsetof(T, field), 0, 0, 0, NULL, NULL, help}
+    { #field, ADVROB_TYPE_HANDLE, offsetof(T, field), 0, 0, 0, NULL, NULL, help }
 #define AR_LIST(T, field, help) \
-    {#field, ADVROB_TYPE_LIST, offsetof(T, field), 0, 0, 0, NULL, NULL, help}
-#define AR_TABLE(T, array) {array, (int32_t)(sizeof(array) / sizeof(array[0])), sizeof(T)}
+    { #field, ADVROB_TYPE_LIST, offsetof(T, field), 0, 0, 0, NULL, NULL, help }
+#define AR_TABLE(T, array) \
+    { array, (int32_t)(sizeof(array) / sizeof(array[0])), sizeof(T) }
 
 /* A table under a prefix: {"attack.", &pgd_table}; prefix "" for the component itself. */
 typedef struct ar_option_scope {
@@ -104,8 +105,8 @@ void ar_options_allocator(const advrob_options *options, advrob_alloc_fn *hook, 
 /* The default or a bound of an i64 option; what int64_t cannot hold stands for its end. */
 long long ar_option_whole(double value);
 
-/* The index of `name` among a registry's `count` names; E_UNKNOWN with the nearest name: `no attack "x";
- * did you mean "y"?`. */
+/* The index of `name` among a registry's `count` names; E_UNKNOWN with the nearest name: `no attack
+ * "x"; did you mean "y"?`. */
 int32_t ar_find_name(const char *what, const char *name, int32_t count,
                      const char *(*name_at)(int32_t index), int32_t *out);
 

@@ -17,7 +17,8 @@
 /* Sets the calling thread's message and returns `code`. Formats as ar_format (text.h). */
 int32_t ar_error(int32_t code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* The calling thread's message; and a way to put one back (a job's error on the caller's thread). */
+/* The calling thread's message; and a way to put one back (a job's error on the caller's thread).
+ */
 const char *ar_message(void);
 int32_t ar_error_restore(int32_t code, const char *message);
 
@@ -26,17 +27,17 @@ const char *ar_status_name(int32_t status);
 const char *ar_status_text(int32_t status);
 
 /* Runs `call`; on failure keeps its code in `status` and goes to `out`. */
-#define AR_TRY(call)                   \
-    do {                               \
-        status = (call);               \
-        if (status < 0) goto out;      \
+#define AR_TRY(call) \
+    do { \
+        status = (call); \
+        if (status < 0) goto out; \
     } while (0)
 
 /* Fails with a code and a message. */
-#define AR_FAIL(...)                   \
-    do {                               \
-        status = ar_error(__VA_ARGS__);\
-        goto out;                      \
+#define AR_FAIL(...) \
+    do { \
+        status = ar_error(__VA_ARGS__); \
+        goto out; \
     } while (0)
 
 #endif

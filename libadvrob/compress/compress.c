@@ -22,7 +22,8 @@ static const char *name_at(int32_t index) {
 }
 
 static int32_t find(const char *name, const ar_compressor **out) {
-    int32_t index, status = ar_find_name("compressor", name, ar_compressor_count(), name_at, &index);
+    int32_t index,
+        status = ar_find_name("compressor", name, ar_compressor_count(), name_at, &index);
     if (status >= 0) *out = compressors[index];
     return status;
 }
@@ -47,8 +48,8 @@ int32_t ar_compressor_create(advrob_context *ctx, const char *name, const advrob
     ar_arena_init(&compressor->arena, &ctx->memory);
     AR_TRY(ar_arena_alloc(&compressor->arena, 1, kind->options->size, "compressor",
                           &compressor->options));
-    AR_TRY(ar_options_read(options, who, "", kind->options, &compressor->arena,
-                           compressor->options));
+    AR_TRY(
+        ar_options_read(options, who, "", kind->options, &compressor->arena, compressor->options));
     *out = compressor;
     compressor = NULL;
 out:

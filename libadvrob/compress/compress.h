@@ -47,13 +47,13 @@ int32_t ar_compressor_plan(const advrob_compressor *compressor, const advrob_mod
 /* ranges.c: the ranges that values take on calibration images. */
 typedef struct ar_range {
     bool wanted;
-    double low, high;    /* seen */
-    int64_t *histogram;  /* [AR_RANGE_BINS] between low and high */
+    double low, high;   /* seen */
+    int64_t *histogram; /* [AR_RANGE_BINS] between low and high */
 } ar_range;
 enum { AR_RANGE_BINS = 2048 };
 
-/* Fills ranges[node] of the wanted values over the first `images` of data; histograms are filled where they
- * are not NULL, from the low and high that are then already known. */
+/* Fills ranges[node] of the wanted values over the first `images` of data; histograms are filled
+ * where they are not NULL, from the low and high that are then already known. */
 int32_t ar_ranges_observe(advrob_model *model, const advrob_dataset *data, int64_t images,
                           ar_range *ranges);
 

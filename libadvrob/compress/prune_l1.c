@@ -1,6 +1,6 @@
-/* Filter pruning by L1 norm (Li et al. 2017, arXiv 1608.08710, section 3.1): the filters with the smallest
- * sum of absolute weights go, with their outputs' weights in the consumers. Channels are really
- * removed. */
+/* Filter pruning by L1 norm (Li et al. 2017, arXiv 1608.08710, section 3.1): the filters with the
+ * smallest sum of absolute weights go, with their outputs' weights in the consumers. Channels are
+ * really removed. */
 #include <math.h>
 #include <string.h>
 
@@ -27,9 +27,9 @@ typedef struct filter {
 typedef struct plan {
     ar_arena arena;
     const advrob_model *model;
-    bool **keep;     /* [nodes][channels] */
-    bool *prunable;  /* [nodes] */
-    int32_t *kept;   /* [nodes] */
+    bool **keep;    /* [nodes][channels] */
+    bool *prunable; /* [nodes] */
+    int32_t *kept;  /* [nodes] */
 } plan;
 
 static bool is_convolution(const ar_node *node) {
@@ -221,9 +221,10 @@ static int32_t write_plan(const ar_compression *job, ar_buffer *text) {
     for (int32_t i = 1; i < job->model->node_count; i++) {
         const ar_node *node = &job->model->nodes[i];
         if (!is_convolution(node)) continue;
-        ar_buffer_add(text, "%-12s %8d %8d %8d%s\n", node->name, node->shape.c, p.kept[i],
-                      node->shape.c - p.kept[i],
-                      p.prunable[i] ? "" : "  whole: its channels meet others in a sum, or are the result");
+        ar_buffer_add(
+            text, "%-12s %8d %8d %8d%s\n", node->name, node->shape.c, p.kept[i],
+            node->shape.c - p.kept[i],
+            p.prunable[i] ? "" : "  whole: its channels meet others in a sum, or are the result");
     }
     AR_TRY(ar_buffer_status(text));
 out:

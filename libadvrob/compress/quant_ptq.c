@@ -1,7 +1,8 @@
-/* Post-training quantization, simulated (Jacob et al. 2018, arXiv 1712.05877, section 2; Nagel et al. 2021,
- * arXiv 2106.08295, section 3): symmetric weights, affine activations, one quantization point at the end of
- * each fused group (convolution + ReLU), so that the model can be lowered to integers. The result is a model
- * like any other: it can be attacked and fine-tuned with straight-through gradients. */
+/* Post-training quantization, simulated (Jacob et al. 2018, arXiv 1712.05877, section 2; Nagel et
+ * al. 2021, arXiv 2106.08295, section 3): symmetric weights, affine activations, one quantization
+ * point at the end of each fused group (convolution + ReLU), so that the model can be lowered to
+ * integers. The result is a model like any other: it can be attacked and fine-tuned with
+ * straight-through gradients. */
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -76,11 +77,12 @@ static int32_t quantize_weights(const ptq_options *o, advrob_model *model, ar_no
     for (int32_t i = 0; i < count; i++) {
         scales[i] = (ar_real)weight_scale(o, model->slab + weight->offset + i * per, per);
         if (scales[i] > 0) continue;
-        /* All weights are zero, or too small for a float. Binary weights can be no closer to zero. */
+        /* All weights are zero, or too small for a float. Binary weights can be no closer to zero.
+         */
         scales[i] = o->weight_bits == 1 ? FLT_MIN : 1;
     }
-    AR_TRY(ar_quant_set(model, &node->weights, (int32_t)o->weight_bits, -top, top, 0, scales,
-                        count));
+    AR_TRY(
+        ar_quant_set(model, &node->weights, (int32_t)o->weight_bits, -top, top, 0, scales, count));
 out:
     ar_free(&model->ctx->memory, block);
     return status;
@@ -148,7 +150,8 @@ static int32_t quantize_value(const ptq_options *o, advrob_model *model, ar_node
                         1);
 }
 
-/* Where quantization points lie: the input, and the end of each group that computes something new. */
+/* Where quantization points lie: the input, and the end of each group that computes something new.
+ */
 static void choose_points(const ptq_options *o, const advrob_model *model, ar_range *ranges) {
     ranges[0].wanted = o->input != 0;
     for (int32_t i = 1; i < model->node_count; i++) {

@@ -1,4 +1,5 @@
-/* data: labelled images in memory, their order and their splits. Others include this header alone. */
+/* data: labelled images in memory, their order and their splits. Others include this header alone.
+ */
 #ifndef AR_DATA_H
 #define AR_DATA_H
 
@@ -13,8 +14,8 @@ typedef struct ar_images {
     int64_t n;
     int32_t shape[3]; /* channels, height, width */
     int32_t classes;
-    void *pixels;     /* [n, c, h, w] */
-    int32_t *labels;  /* [n] */
+    void *pixels;    /* [n, c, h, w] */
+    int32_t *labels; /* [n] */
 } ar_images;
 
 struct advrob_dataset {
@@ -30,15 +31,15 @@ struct advrob_dataset {
 int32_t ar_images_create(advrob_context *ctx, int32_t dtype, int64_t n, const int32_t shape[3],
                          int32_t classes, ar_images **out);
 void ar_images_release(advrob_context *ctx, ar_images *images);
-/* Checks labels (E_RANGE names the index and the label) and float pixels (finite, in [0, 1]) and makes
- * the dataset; takes over the store also on failure. */
+/* Checks labels (E_RANGE names the index and the label) and float pixels (finite, in [0, 1]) and
+ * makes the dataset; takes over the store also on failure. */
 int32_t ar_dataset_create(advrob_context *ctx, ar_images *images, advrob_dataset **out);
 
 void ar_dataset_retain(advrob_dataset *dataset);
 void ar_dataset_release(advrob_dataset *dataset); /* NULL is fine */
 
-/* The images at positions order[0 .. n) of the dataset (order NULL: first, first + 1, ...) as floats
- * x [n, c, h, w] (may be NULL) and labels y [n] (may be NULL). E_RANGE. */
+/* The images at positions order[0 .. n) of the dataset (order NULL: first, first + 1, ...) as
+ * floats x [n, c, h, w] (may be NULL) and labels y [n] (may be NULL). E_RANGE. */
 int32_t ar_dataset_gather(const advrob_dataset *dataset, int64_t first, const int64_t *order,
                           int64_t n, float *x, int32_t *y);
 

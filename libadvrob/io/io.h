@@ -21,8 +21,8 @@ int32_t ar_dataset_format_count(void);
 const ar_dataset_format *ar_dataset_format_at(int32_t index);
 extern const ar_option_table ar_dataset_options; /* "split" train|test, "limit" */
 
-/* An IDX file of unsigned bytes from memory (magic 0x00000801 with rank 1 or 0x00000803 with rank 3):
- * dims[3] and a pointer into data. The size must be exact. `name` is for messages. */
+/* An IDX file of unsigned bytes from memory (magic 0x00000801 with rank 1 or 0x00000803 with rank
+ * 3): dims[3] and a pointer into data. The size must be exact. `name` is for messages. */
 int32_t ar_idx_parse(const char *name, const uint8_t *data, size_t size, int32_t rank,
                      int64_t dims[3], const uint8_t **values);
 

@@ -10,9 +10,9 @@ typedef struct ar_json {
     int32_t kind;
     bool truth;
     double number;
-    bool integer;       /* the number was written without point and exponent and fits int64 */
+    bool integer; /* the number was written without point and exponent and fits int64 */
     int64_t whole;
-    const char *text;   /* string: UTF-8, no zero byte inside, terminated */
+    const char *text; /* string: UTF-8, no zero byte inside, terminated */
     size_t length;
     struct ar_json *items; /* array items, object values */
     const char **keys;     /* object */
@@ -34,8 +34,8 @@ typedef struct ar_json_walk {
     size_t size, at;
     bool started;
 } ar_json_walk;
-int32_t ar_json_walk_next(ar_json_walk *walk, size_t max_values, ar_arena *arena,
-                          const char **key, ar_json **value);
+int32_t ar_json_walk_next(ar_json_walk *walk, size_t max_values, ar_arena *arena, const char **key,
+                          ar_json **value);
 
 /* Member of an object or NULL. */
 const ar_json *ar_json_get(const ar_json *object, const char *key);

@@ -37,12 +37,13 @@ void ar_safetensors_free(advrob_context *ctx, ar_safetensors *file);
 const ar_stored *ar_safetensors_find(const ar_safetensors *file, const char *name);
 const char *ar_safetensors_metadata(const ar_safetensors *file, const char *key);
 
-/* Copies an F32 tensor's values; E_FORMAT for another dtype, E_NONFINITE (names the tensor) for values
- * that are not finite. */
+/* Copies an F32 tensor's values; E_FORMAT for another dtype, E_NONFINITE (names the tensor) for
+ * values that are not finite. */
 int32_t ar_stored_copy(const ar_stored *tensor, const char *file, ar_real *values);
 
-/* Writes tensors (name, dtype, rank, shape, data, size filled in) and metadata to `path` whole or not at
- * all. Tensors are written in the given order; data starts 8-aligned (header padded by spaces). */
+/* Writes tensors (name, dtype, rank, shape, data, size filled in) and metadata to `path` whole or
+ * not at all. Tensors are written in the given order; data starts 8-aligned (header padded by
+ * spaces). */
 int32_t ar_safetensors_write(advrob_context *ctx, const char *path, const ar_stored *tensors,
                              int32_t count, const char *const *keys, const char *const *values,
                              int32_t metadata);

@@ -5,9 +5,9 @@
  * whatever the tile size. Offsets below count floats of one image; kernels multiply by lanes.
  *
  * The table is filled in a cascade: reference C first, then CBLAS where it was built in, then the
- * vector levels of the CPU. Contract of every slot: pointers to tiles and packed weights are aligned
- * to 64 bytes; no slot allocates; no slot reads or writes past the sizes it is given. Elementwise
- * slots give the same bits at all levels; gemm and wgrad stay within the bound of
+ * vector levels of the CPU. Contract of every slot: pointers to tiles and packed weights are
+ * aligned to 64 bytes; no slot allocates; no slot reads or writes past the sizes it is given.
+ * Elementwise slots give the same bits at all levels; gemm and wgrad stay within the bound of
  * tests/tolerance.h of each other. */
 #ifndef AR_KERNEL_H
 #define AR_KERNEL_H
@@ -38,8 +38,8 @@ typedef struct ar_segment {
 typedef struct ar_gemm {
     int32_t lanes, pixels, outputs, rows;
     const ar_real *x, *w, *bias;
-    ar_real *y; /* [pixels][outputs][lanes] */
-    const int32_t *first;       /* [pixels + 1]: segments of pixel p are [first[p], first[p+1]) */
+    ar_real *y;           /* [pixels][outputs][lanes] */
+    const int32_t *first; /* [pixels + 1]: segments of pixel p are [first[p], first[p+1]) */
     const ar_segment *segments;
     bool accumulate, relu;
     uint8_t *mask;       /* relu: bits out (NULL: not wanted) */
@@ -56,13 +56,13 @@ typedef struct ar_pair {
 
 typedef struct ar_wgrad {
     int32_t lanes, tiles, taps, channels, outputs, pixels; /* pixels: of the output */
-    int32_t begin, end;                  /* outputs to do */
-    const ar_real *const *x;             /* [tiles] */
-    const ar_real *const *dy;            /* [tiles], [pixels][outputs][lanes] */
-    const int32_t *first;                /* [taps + 1] */
+    int32_t begin, end;                                    /* outputs to do */
+    const ar_real *const *x;                               /* [tiles] */
+    const ar_real *const *dy;                              /* [tiles], [pixels][outputs][lanes] */
+    const int32_t *first;                                  /* [taps + 1] */
     const ar_pair *pairs;
-    ar_real *dw;                         /* [outputs][taps][channels] */
-    ar_real *db;                         /* [outputs], or NULL */
+    ar_real *dw; /* [outputs][taps][channels] */
+    ar_real *db; /* [outputs], or NULL */
 } ar_wgrad;
 
 /* A pooling window list: output pixel p covers input pixels index[first[p] .. first[p+1]). */
@@ -72,10 +72,10 @@ typedef struct ar_pool_call {
     const ar_real *scale; /* [pixels_out], average: one over the window's divisor */
     const ar_real *x;
     ar_real *y;
-    uint8_t *choice;    /* max: position in the window, [pixels_out][channels][lanes] */
+    uint8_t *choice; /* max: position in the window, [pixels_out][channels][lanes] */
     const ar_real *dy;
     ar_real *dx;
-    bool accumulate;    /* backward: add to dx instead of writing it */
+    bool accumulate; /* backward: add to dx instead of writing it */
 } ar_pool_call;
 
 /* Simulated quantization of n floats: q = clamp(rint(x / scale) + zero, low, high),
@@ -124,8 +124,8 @@ typedef struct ar_kernels {
     void (*store)(int32_t lanes, int32_t count, int32_t channels, int32_t pixels,
                   const ar_real *tile, const ar_real *scale, float *x);
     /* SGD with momentum, as PyTorch: g += decay * w; v = momentum * v + g; w -= rate * v. */
-    void (*sgd)(int64_t n, ar_real *w, ar_real *v, const ar_real *g, ar_real rate,
-                ar_real momentum, ar_real decay);
+    void (*sgd)(int64_t n, ar_real *w, ar_real *v, const ar_real *g, ar_real rate, ar_real momentum,
+                ar_real decay);
 } ar_kernels;
 
 /* The table of a level (AR_CPU_*); of the highest one that was built, if that is lower. `blas`:

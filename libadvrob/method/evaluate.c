@@ -113,13 +113,14 @@ int32_t ar_latency(advrob_model *model, int64_t batch, int32_t repeats, double *
     double best = INFINITY;
     ar_arena_init(&arena, &model->ctx->memory);
     if (!ar_mul((size_t)batch, size, &pixels))
-        AR_FAIL(ADVROB_E_OVERFLOW, "latency: a batch of %lld images does not fit", (long long)batch);
+        AR_FAIL(ADVROB_E_OVERFLOW, "latency: a batch of %lld images does not fit",
+                (long long)batch);
     AR_TRY(ar_arena_alloc(&arena, pixels, sizeof(float), "images", &x));
     AR_TRY(ar_arena_alloc(&arena, (size_t)batch * classes, sizeof(float), "logits", &logits));
     ar_rng_init(&rng, 0, AR_RNG_SYNTHETIC, 0, 0, 0);
     for (size_t i = 0; i < pixels; i++)
-        ((float *)x)[i] = (float)(model->low + (model->high - model->low) *
-                                                   (double)ar_rng_uniform(&rng));
+        ((float *)x)[i] =
+            (float)(model->low + (model->high - model->low) * (double)ar_rng_uniform(&rng));
     AR_TRY(ar_model_program(model, &program));
     for (int32_t i = -1; i < repeats; i++) { /* the first pass warms up */
         double start = ar_clock();

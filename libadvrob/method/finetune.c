@@ -20,7 +20,8 @@ static const ar_option entries[] = {
     AR_STR(finetune_options, optimizer, "sgd", "sgd", "optimizer"),
     AR_STR(finetune_options, schedule, "constant", "constant|step|cosine|ssfd",
            "course of the learning rate"),
-    AR_F64_ARRAY(finetune_options, milestones, 0, 1e6, "epochs at which \"step\" multiplies by gamma"),
+    AR_F64_ARRAY(finetune_options, milestones, 0, 1e6,
+                 "epochs at which \"step\" multiplies by gamma"),
     AR_F64(finetune_options, gamma, 0.1, 0, 1, "factor of \"step\""),
     AR_F64(finetune_options, warmup, 0.25, 0.01, 0.99, "share of the run in which \"ssfd\" rises"),
     AR_STR(finetune_options, keep, "best", "best|last",
@@ -198,9 +199,9 @@ static int32_t set_up(run *r) {
     r->steps = (r->train->count + r->options->batch_size - 1) / r->options->batch_size;
     r->optimizer = ar_optimizer_find(r->options->optimizer);
     r->schedule = ar_schedule_find(r->options->schedule);
-    r->schedule_settings = (ar_schedule_settings){r->options->lr, (double)r->options->epochs,
-                                                  r->options->gamma, r->options->warmup,
-                                                  r->options->milestones};
+    r->schedule_settings =
+        (ar_schedule_settings){r->options->lr, (double)r->options->epochs, r->options->gamma,
+                               r->options->warmup, r->options->milestones};
     AR_TRY(ar_model_check_unfrozen(r->model));
     AR_TRY(ar_model_check_finite(r->model));
     AR_TRY(check_data(r, r->train, "training"));
@@ -228,8 +229,7 @@ static int32_t run_step(run *r, int64_t epoch, int64_t step, double *lr, double 
         r->ids[i] = epoch * r->train->count + order[i];
     AR_TRY(ar_dataset_gather(r->train, 0, order, n, r->x, r->y));
     ar_batch batch = {n, r->x, r->y, r->ids, epoch, step};
-    *lr = r->schedule->rate(&r->schedule_settings,
-                            (double)epoch + (double)step / (double)r->steps);
+    *lr = r->schedule->rate(&r->schedule_settings, (double)epoch + (double)step / (double)r->steps);
     ar_optimizer_settings settings = {*lr, r->options->momentum, r->options->weight_decay};
     ar_step_result result;
     AR_TRY(ar_trainer_step(r->trainer, &r->objective, &batch, &settings, &result));
@@ -266,9 +266,8 @@ static int32_t run_epoch(run *r, int64_t epoch) {
         AR_TRY(run_step(r, epoch, step, &lr, &loss, &correct));
     AR_TRY(validate(r, &accuracy));
     double count = (double)r->train->count;
-    const double row[AR_HISTORY_COLUMNS] = {(double)epoch + 1, lr, loss / count,
-                                            (double)correct / count, accuracy,
-                                            ar_clock() - start};
+    const double row[AR_HISTORY_COLUMNS] = {(double)epoch + 1,       lr,       loss / count,
+                                            (double)correct / count, accuracy, ar_clock() - start};
     memcpy(r->history->values + epoch * AR_HISTORY_COLUMNS, row, sizeof row);
     r->history->rows++;
 out:
@@ -279,8 +278,12 @@ int32_t ar_finetune_run(const advrob_finetune *finetune, advrob_model *model,
                         const advrob_dataset *train, const advrob_dataset *valid,
                         advrob_history **history) {
     int32_t status = ADVROB_OK;
-    run r = {.finetune = finetune, .options = &finetune->options, .model = model, .train = train,
-             .valid = valid, .best_accuracy = -1};
+    run r = {.finetune = finetune,
+             .options = &finetune->options,
+             .model = model,
+             .train = train,
+             .valid = valid,
+             .best_accuracy = -1};
     ar_arena_init(&r.arena, &model->ctx->memory);
     AR_TRY(set_up(&r));
     for (int64_t epoch = 0; epoch < r.options->epochs; epoch++)
@@ -303,9 +306,8 @@ out:
 
 int32_t ar_history_get(const advrob_history *history, int32_t row, const char *column,
                        double *value) {
-    static const char *const columns[AR_HISTORY_COLUMNS] = {"epoch",    "lr",
-                                                            "loss",     "accuracy",
-                                                            "valid_accuracy", "seconds"};
+    static const char *const columns[AR_HISTORY_COLUMNS] = {
+        "epoch", "lr", "loss", "accuracy", "valid_accuracy", "seconds"};
     if (row < 0 || row >= history->rows)
         return ar_error(ADVROB_E_UNKNOWN, "history row %d, expected 0 to %d", row,
                         history->rows - 1);

@@ -1,4 +1,5 @@
-/* method: fine-tune recipes, one objective a file, and evaluation. Others include this header alone. */
+/* method: fine-tune recipes, one objective a file, and evaluation. Others include this header
+ * alone. */
 #ifndef AR_METHOD_H
 #define AR_METHOD_H
 
@@ -7,8 +8,9 @@
 #include "attack/attack.h"
 #include "train/train.h"
 
-/* A recipe: how its objective is made for a model. Its own options stand beside the common ones of every
- * recipe (ar_finetune_options); `attack` names the attack whose options are reached as "attack.*". */
+/* A recipe: how its objective is made for a model. Its own options stand beside the common ones of
+ * every recipe (ar_finetune_options); `attack` names the attack whose options are reached as
+ * "attack.*". */
 typedef struct ar_method {
     const char *name, *help;
     const char *attack; /* NULL: none */
@@ -59,14 +61,14 @@ void ar_history_release(advrob_history *history); /* NULL is fine */
 /* Evaluation. */
 enum { AR_MAX_ATTACKS = 32 };
 typedef struct ar_evaluation {
-    int64_t images, clean;           /* right answers */
+    int64_t images, clean; /* right answers */
     int32_t attacks;
-    int64_t robust[AR_MAX_ATTACKS];  /* right answers under each attack */
-    int64_t worst;                   /* under all of them */
+    int64_t robust[AR_MAX_ATTACKS]; /* right answers under each attack */
+    int64_t worst;                  /* under all of them */
 } ar_evaluation;
 
-/* Counts right answers on all images of `data`, clean and under each attack; only images that are right
- * when clean are attacked. Images go through in groups of `group`. */
+/* Counts right answers on all images of `data`, clean and under each attack; only images that are
+ * right when clean are attacked. Images go through in groups of `group`. */
 int32_t ar_evaluate(advrob_target *target, const advrob_dataset *data,
                     const advrob_attack *const *attacks, int32_t count, int64_t group,
                     ar_evaluation *out);

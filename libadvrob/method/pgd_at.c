@@ -1,5 +1,5 @@
-/* Adversarial training (Madry et al. 2018, arXiv 1706.06083, equation 2.1): the inner maximum by PGD, the
- * outer minimum by the optimizer, on the adversarial images alone. */
+/* Adversarial training (Madry et al. 2018, arXiv 1706.06083, equation 2.1): the inner maximum by
+ * PGD, the outer minimum by the optimizer, on the adversarial images alone. */
 #include "method.h"
 
 /* An attack trusts its images; what is wrong with one is told with its batch. */
@@ -16,8 +16,8 @@ static int32_t prepare(void *self, const ar_batch *batch, float *const *inputs) 
     const ar_objective_room *room = self;
     int32_t status = check(room, batch);
     if (status < 0) return status;
-    return ar_attack_run(room->attack, room->target, NULL, batch->n, batch->x, batch->y,
-                         batch->ids, inputs[0], NULL, NULL);
+    return ar_attack_run(room->attack, room->target, NULL, batch->n, batch->x, batch->y, batch->ids,
+                         inputs[0], NULL, NULL);
 }
 
 const ar_method ar_method_pgd_at = {

@@ -107,8 +107,7 @@ static int32_t add_parameters(advrob_model *model, ar_node *node, const ar_shape
         *(i == 0 ? &node->weight : &node->bias) = model->parameter_count + added++;
     }
     AR_TRY(ar_regrow(&model->ctx->memory, (void **)&model->parameters,
-                     (size_t)(model->parameter_count + added), sizeof(ar_parameter),
-                     "parameters"));
+                     (size_t)(model->parameter_count + added), sizeof(ar_parameter), "parameters"));
     AR_TRY(ar_regrow(&model->ctx->memory, (void **)&model->slab, (size_t)slab_count,
                      sizeof(ar_real), "parameters"));
     memset(model->slab + model->slab_count, 0,
@@ -165,10 +164,12 @@ int32_t ar_model_set_normalisation(advrob_model *model, const double *mean, size
                         n_std, channels);
     for (size_t i = 0; i < n_mean; i++)
         if (!isfinite((ar_real)mean[i]))
-            return ar_error(ADVROB_E_RANGE, "normalisation: mean %g, expected a finite number", mean[i]);
+            return ar_error(ADVROB_E_RANGE, "normalisation: mean %g, expected a finite number",
+                            mean[i]);
     for (size_t i = 0; i < n_std; i++)
         if (!isfinite((ar_real)std[i]) || std[i] <= 0 || !isfinite(1 / (ar_real)std[i]))
-            return ar_error(ADVROB_E_RANGE, "normalisation: std %g, expected a positive number", std[i]);
+            return ar_error(ADVROB_E_RANGE, "normalisation: std %g, expected a positive number",
+                            std[i]);
     for (size_t c = 0; c < channels; c++) {
         if (n_mean > 0) model->mean[c] = (ar_real)mean[n_mean == 1 ? 0 : c];
         if (n_std > 0) model->std[c] = (ar_real)std[n_std == 1 ? 0 : c];
@@ -197,8 +198,8 @@ int32_t ar_model_clone(const advrob_model *model, advrob_model **out) {
     }
     for (int32_t i = 1; i < model->node_count; i++) {
         const ar_node *node = &model->nodes[i];
-        AR_TRY(ar_model_add(copy, node->op->name, node->name, node->inputs, &node->attributes,
-                            NULL));
+        AR_TRY(
+            ar_model_add(copy, node->op->name, node->name, node->inputs, &node->attributes, NULL));
     }
     for (int32_t i = 0; i < model->node_count; i++) {
         AR_TRY(copy_quant(copy, &copy->nodes[i].output, &model->nodes[i].output));

@@ -1,8 +1,8 @@
 /* model: a graph of operators with its parameters, and what runs it. Others include this header,
  * program.h (compiled models) and oracle.h (what attacks see).
  *
- * Nodes stand in order of execution: a node's inputs are earlier nodes. Node 0 is the input; each node
- * makes one value, so a value has its node's number. */
+ * Nodes stand in order of execution: a node's inputs are earlier nodes. Node 0 is the input; each
+ * node makes one value, so a value has its node's number. */
 #ifndef AR_MODEL_H
 #define AR_MODEL_H
 
@@ -15,9 +15,9 @@
 #define AR_NAME_SIZE 64
 #define AR_MAX_NODES 4096
 
-/* Simulated quantization of a value or of a weight. bits 0: float. Codes q in [low, high]; the value
- * is (q - zero) * scale. Weights are symmetric (zero 0); with 1 bit they are -scale or +scale.
- * `scales` has one entry, or one per output channel. */
+/* Simulated quantization of a value or of a weight. bits 0: float. Codes q in [low, high]; the
+ * value is (q - zero) * scale. Weights are symmetric (zero 0); with 1 bit they are -scale or
+ * +scale. `scales` has one entry, or one per output channel. */
 typedef struct ar_quant {
     int32_t bits;
     double low, high, zero;
@@ -87,14 +87,14 @@ int32_t ar_model_clone(const advrob_model *model, advrob_model **out);
  * ar_model_changed after. */
 int32_t ar_model_check_unfrozen(const advrob_model *model);
 void ar_model_changed(advrob_model *model);
-/* The same after a change of more than values (nodes, normalisation, quantization records): what was
- * compiled is thrown away. */
+/* The same after a change of more than values (nodes, normalisation, quantization records): what
+ * was compiled is thrown away. */
 void ar_model_restructured(advrob_model *model);
 
 int32_t ar_model_output(const advrob_model *model); /* the last node */
 int32_t ar_model_classes(const advrob_model *model);
-int32_t ar_model_find_node(const advrob_model *model, const char *name);           /* or -1 */
-int32_t ar_model_find_parameter(const advrob_model *model, const char *name);      /* or -1 */
+int32_t ar_model_find_node(const advrob_model *model, const char *name);      /* or -1 */
+int32_t ar_model_find_parameter(const advrob_model *model, const char *name); /* or -1 */
 int32_t ar_node_inputs(const ar_node *node); /* number of inputs; 0 for the input node */
 int64_t ar_model_macs(const advrob_model *model);
 bool ar_model_quantized(const advrob_model *model);
@@ -113,7 +113,8 @@ int32_t ar_model_fused_relu(const advrob_model *model, int32_t node);
 /* Sets a quantization record (scales are copied). */
 int32_t ar_quant_set(advrob_model *model, ar_quant *record, int32_t bits, double low, double high,
                      double zero, const ar_real *scales, int32_t count);
-/* values -> simulated quantized values, `per` values a channel when the record has several scales. */
+/* values -> simulated quantized values, `per` values a channel when the record has several scales.
+ */
 void ar_quant_apply(const ar_quant *record, int64_t count, const ar_real *values, ar_real *out);
 
 /* Zoo: one net a file in zoo/, one line in zoo/zoo.inc. */
@@ -127,7 +128,8 @@ typedef struct ar_zoo_net {
 int32_t ar_zoo_count(void);
 const ar_zoo_net *ar_zoo_at(int32_t index);
 extern const ar_option_table ar_zoo_options;
-/* Builds and initialises; the option "weights" is the caller's business (it reads a file): its value,
+/* Builds and initialises; the option "weights" is the caller's business (it reads a file): its
+ * value,
  * "" when it is not set. */
 int32_t ar_zoo_weights(const advrob_options *options, ar_arena *arena, const char **path);
 int32_t ar_zoo_build(advrob_context *ctx, const char *name, const advrob_options *options,

@@ -1,4 +1,5 @@
-/* Targets: a model or the caller's callbacks as something that answers with logits and gradients. */
+/* Targets: a model or the caller's callbacks as something that answers with logits and gradients.
+ */
 #include "oracle.h"
 
 #include <math.h>
@@ -118,8 +119,7 @@ static int32_t callback_forward(advrob_target *target, void *session, int32_t n,
     uint64_t state = ar_fp_outside();
     int32_t code = target->callback_forward(target->user, n, x, logits);
     ar_fp_inside(state);
-    if (code != 0)
-        return ar_error(ADVROB_E_CALLBACK, "the forward callback returned %d", code);
+    if (code != 0) return ar_error(ADVROB_E_CALLBACK, "the forward callback returned %d", code);
     return check_answer("forward", (int64_t)n * target->classes, logits);
 }
 
@@ -129,8 +129,7 @@ static int32_t callback_backward(advrob_target *target, void *session, int32_t n
     uint64_t state = ar_fp_outside();
     int32_t code = target->callback_backward(target->user, n, x, dlogits, dx);
     ar_fp_inside(state);
-    if (code != 0)
-        return ar_error(ADVROB_E_CALLBACK, "the backward callback returned %d", code);
+    if (code != 0) return ar_error(ADVROB_E_CALLBACK, "the backward callback returned %d", code);
     return check_answer("backward", n * ar_shape_count(target->shape), dx);
 }
 
@@ -266,8 +265,8 @@ static int32_t run_job(target_job *job) {
     job->rows = block;
     AR_TRY(ar_arena_alloc(&arena, workers * classes, sizeof(double), "logits", &block));
     job->scratch = block;
-    AR_TRY(ar_target_parallel(target, (job->n + job->tile - 1) / job->tile, target_piece, NULL,
-                              job));
+    AR_TRY(
+        ar_target_parallel(target, (job->n + job->tile - 1) / job->tile, target_piece, NULL, job));
 out:
     if (job->open != NULL)
         for (size_t i = 0; i < workers; i++)
@@ -284,8 +283,13 @@ int32_t ar_target_forward(advrob_target *target, int64_t n, const float *x, floa
 int32_t ar_target_loss_gradient(advrob_target *target, const char *loss, int64_t n, const float *x,
                                 const int32_t *y, double *losses, float *dx) {
     int32_t status = ADVROB_OK;
-    target_job job = {.target = target, .loss = ar_loss_find(loss), .n = n, .x = x, .y = y,
-                      .losses = losses, .dx = dx};
+    target_job job = {.target = target,
+                      .loss = ar_loss_find(loss),
+                      .n = n,
+                      .x = x,
+                      .y = y,
+                      .losses = losses,
+                      .dx = dx};
     if (job.loss == NULL)
         AR_FAIL(ADVROB_E_UNKNOWN, "no loss \"%s\"; expected \"ce\" or \"margin\"", loss);
     if (dx != NULL && !target->has_backward)

@@ -1,6 +1,6 @@
-/* Oracles: what an attack sees of a model: logits and vector-Jacobian products on tiles of images, and
- * what the images may look like. A float model, a fake-quantized one and the caller's callbacks each
- * give one, so no attack knows what it attacks. */
+/* Oracles: what an attack sees of a model: logits and vector-Jacobian products on tiles of images,
+ * and what the images may look like. A float model, a fake-quantized one and the caller's callbacks
+ * each give one, so no attack knows what it attacks. */
 #ifndef AR_ORACLE_H
 #define AR_ORACLE_H
 
@@ -13,9 +13,9 @@ struct advrob_target {
     _Atomic int32_t references;
     ar_shape shape;
     int32_t classes;
-    double low, high;        /* box of valid pixels */
-    bool concurrent;         /* tiles may run at the same time; otherwise whole batches, serially, on
-                              * the caller's thread */
+    double low, high; /* box of valid pixels */
+    bool concurrent;  /* tiles may run at the same time; otherwise whole batches, serially, on
+                       * the caller's thread */
     bool has_backward;
     int32_t preferred_batch; /* images of one tile */
     /* A session is one worker's room. forward keeps in it what backward needs. */
@@ -52,7 +52,8 @@ int32_t ar_target_tile(const advrob_target *target, int64_t n);
 int32_t ar_target_parallel(advrob_target *target, int64_t pieces, ar_piece_fn piece,
                            ar_poll_fn poll, void *arg);
 
-/* E_RANGE names the first label outside [0, classes) or the first pixel outside the box; E_NONFINITE. */
+/* E_RANGE names the first label outside [0, classes) or the first pixel outside the box;
+ * E_NONFINITE. */
 int32_t ar_target_check_labels(const advrob_target *target, int64_t n, const int32_t *y);
 int32_t ar_target_check_pixels(const advrob_target *target, int64_t n, const float *x);
 

@@ -1,11 +1,11 @@
-/* The memory plan of a tile: every buffer has a first and a last moment, and buffers that never live at
- * once share room. Largest first into the lowest gap that fits. */
+/* The memory plan of a tile: every buffer has a first and a last moment, and buffers that never
+ * live at once share room. Largest first into the lowest gap that fits. */
 #include <string.h>
 
 #include "program.h"
 
-/* A buffer with its life, in moments: 0 loads the input, step s runs forward at 1 + s and backward at
- * 2 n + 2 - s, and the input's gradient leaves at 2 n + 3. */
+/* A buffer with its life, in moments: 0 loads the input, step s runs forward at 1 + s and backward
+ * at 2 n + 2 - s, and the input's gradient leaves at 2 n + 3. */
 typedef struct buffer {
     int32_t first, last;
     size_t size, *offset;
@@ -75,8 +75,7 @@ static void add_state(planner *p, int32_t s, ar_plan *plan) {
     /* Max pooling notes its choice also in a forward without backward. */
     if (node->op->state_size != NULL)
         add(p, node->op->state_size(&node->shape, p->lanes), forward_moment(s),
-            p->mode == AR_RUN_FORWARD ? forward_moment(s) : backward_moment(p, s),
-            &plan->state[s]);
+            p->mode == AR_RUN_FORWARD ? forward_moment(s) : backward_moment(p, s), &plan->state[s]);
     if (step->masked && p->mode != AR_RUN_FORWARD)
         add(p, value_bytes(p, step->value) / sizeof(ar_real) / 8, forward_moment(s),
             backward_moment(p, s), &plan->mask[s]);
@@ -92,8 +91,8 @@ static size_t place(const planner *p, int32_t i) {
             const buffer *other = &p->buffers[j];
             bool together =
                 other->first <= p->buffers[i].last && p->buffers[i].first <= other->last;
-            bool overlap = *other->offset < at + p->buffers[i].size &&
-                           at < *other->offset + other->size;
+            bool overlap =
+                *other->offset < at + p->buffers[i].size && at < *other->offset + other->size;
             if (together && overlap && *other->offset + other->size > at) {
                 at = *other->offset + other->size;
                 moved = true;
@@ -115,8 +114,7 @@ static void sort_by_size(buffer *buffers, int32_t count) {
 
 static int32_t offsets(ar_arena *arena, int32_t count, size_t **out) {
     void *block;
-    int32_t status =
-        ar_arena_alloc(arena, (size_t)count, sizeof(size_t), "memory plan", &block);
+    int32_t status = ar_arena_alloc(arena, (size_t)count, sizeof(size_t), "memory plan", &block);
     if (status < 0) return status;
     *out = block;
     for (int32_t i = 0; i < count; i++)

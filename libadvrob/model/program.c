@@ -12,8 +12,8 @@ static void make_steps(ar_program *program) {
         program->producer[i] = -1;
     for (int32_t i = 1; i <= program->output; i++) {
         int32_t before = model->nodes[i].inputs[0];
-        bool fused = program->producer[before] >= 0 &&
-                     program->steps[program->producer[before]].value == i;
+        bool fused =
+            program->producer[before] >= 0 && program->steps[program->producer[before]].value == i;
         if (fused) {
             program->producer[i] = program->producer[before];
             continue;
@@ -182,8 +182,7 @@ static int32_t pack_step(void *arg, int64_t piece, int32_t worker) {
 
 int32_t ar_program_update(ar_program *program) {
     if (program->version == program->model->version) return ADVROB_OK;
-    int32_t status =
-        ar_parallel(program->model->ctx, program->count, pack_step, NULL, program);
+    int32_t status = ar_parallel(program->model->ctx, program->count, pack_step, NULL, program);
     if (status >= 0) program->version = program->model->version;
     return status;
 }

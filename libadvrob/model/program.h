@@ -13,9 +13,9 @@ typedef struct ar_step {
     int32_t node;  /* the operator's node */
     int32_t value; /* the value it makes: the node, or the fused ReLU */
     bool relu;
-    bool masked;   /* backward gates dy by mask bits: a ReLU, a quantization point, or both */
-    bool gated;    /* its only user already gates the gradient that it hands over */
-    bool used;     /* the result depends on the value; other steps are not run */
+    bool masked; /* backward gates dy by mask bits: a ReLU, a quantization point, or both */
+    bool gated;  /* its only user already gates the gradient that it hands over */
+    bool used;   /* the result depends on the value; other steps are not run */
     bool accumulate[AR_MAX_INPUTS]; /* a later step has already written this input's gradient */
     int32_t gate[AR_MAX_INPUTS];    /* the step whose mask gates this input's gradient; -1: none */
     const void *prepared;
@@ -35,8 +35,8 @@ typedef struct ar_program {
     ar_arena arena;
     ar_step *steps;
     int32_t count;
-    int32_t output;    /* the value that is the result */
-    int32_t *producer; /* [nodes]: the step that makes a value; -1: the input, or fused away */
+    int32_t output;         /* the value that is the result */
+    int32_t *producer;      /* [nodes]: the step that makes a value; -1: the input, or fused away */
     ar_real *scale, *shift; /* normalisation, [channels] */
     ar_real *effective;     /* parameters as run: quantized ones quantized */
     uint64_t version;       /* of the model when the weights were packed */
@@ -67,7 +67,8 @@ int32_t ar_program_update(ar_program *program);
  * model changes or dies. */
 int32_t ar_model_program(advrob_model *model, ar_program **out);
 
-/* Images per tile for a job of n images: 16, or 8 when that is enough. Any cut gives the same bits. */
+/* Images per tile for a job of n images: 16, or 8 when that is enough. Any cut gives the same bits.
+ */
 int32_t ar_tile_lanes(int64_t n);
 
 /* A workspace from the program's store, or a new one. */
@@ -79,8 +80,8 @@ size_t ar_workspace_size(const ar_program *program, int32_t mode, int32_t lanes)
 /* x [count, c, h, w] pixels, count <= lanes -> out [count, outputs...] in plain order; out may be
  * NULL. */
 void ar_run_forward(ar_workspace *workspace, int32_t count, const float *x, float *out);
-/* After ar_run_forward: dout [count, ...] -> dx [count, c, h, w] with respect to the pixels; dx may be
- * NULL in AR_RUN_TRAIN. */
+/* After ar_run_forward: dout [count, ...] -> dx [count, c, h, w] with respect to the pixels; dx may
+ * be NULL in AR_RUN_TRAIN. */
 void ar_run_backward(ar_workspace *workspace, const float *dout, float *dx);
 
 /* Most tiles whose gradients are summed at once. */
@@ -93,7 +94,8 @@ int64_t ar_run_gradient_pieces(const ar_program *program);
 void ar_run_gradient_piece(ar_workspace *const *tiles, int32_t count, int64_t piece,
                            ar_real *scratch, ar_real *gradient);
 
-/* A value or gradient buffer of the tile ([h][w][c][lanes]); NULL if the plan has none. For tests. */
+/* A value or gradient buffer of the tile ([h][w][c][lanes]); NULL if the plan has none. For tests.
+ */
 ar_real *ar_workspace_value(ar_workspace *workspace, int32_t node);
 ar_real *ar_workspace_gradient(ar_workspace *workspace, int32_t node);
 

@@ -113,11 +113,11 @@ static void write_row(ar_buffer *text, const advrob_model *model, const ar_node 
     if (node->weight >= 0) parameters += model->parameters[node->weight].count;
     if (node->bias >= 0) parameters += model->parameters[node->bias].count;
     if (node->op != NULL && node->op->macs != NULL)
-        macs = node->op->macs(&node->attributes, &model->nodes[node->inputs[0]].shape,
-                              &node->shape);
+        macs =
+            node->op->macs(&node->attributes, &model->nodes[node->inputs[0]].shape, &node->shape);
     ar_buffer_add(text, "%-12s %-16s %-18s %-14s %10lld %12lld", node->name,
-                  node->op == NULL ? "input" : node->op->name, inputs, shape,
-                  (long long)parameters, (long long)macs);
+                  node->op == NULL ? "input" : node->op->name, inputs, shape, (long long)parameters,
+                  (long long)macs);
     if (node->weights.bits > 0) ar_buffer_add(text, "  w%d", node->weights.bits);
     if (node->output.bits > 0) ar_buffer_add(text, "  a%d", node->output.bits);
     ar_buffer_add(text, "\n");

@@ -3,7 +3,8 @@
 
 #include "program.h"
 
-/* Outputs of a node whose weight gradients make one piece: a multiple of what kernels do at once. */
+/* Outputs of a node whose weight gradients make one piece: a multiple of what kernels do at once.
+ */
 #define GRADIENT_OUTPUTS 6
 
 static void *at(ar_workspace *workspace, size_t offset) {
@@ -60,8 +61,7 @@ static void quantize(ar_workspace *workspace, int32_t value, ar_real *y, uint8_t
 
 static void observe(ar_workspace *workspace, int32_t value, const ar_real *tile) {
     if (workspace->observe != NULL)
-        workspace->observe(workspace->observe_arg, value, tile, workspace->lanes,
-                           workspace->count);
+        workspace->observe(workspace->observe_arg, value, tile, workspace->lanes, workspace->count);
 }
 
 static void step_forward(ar_workspace *workspace, int32_t s) {
@@ -117,8 +117,7 @@ static void step_backward(ar_workspace *workspace, int32_t s, bool input_wanted)
         wanted = true;
         call.dx[k] = ar_workspace_gradient(workspace, node->inputs[k]);
         call.accumulate[k] = step->accumulate[k];
-        if (step->gate[k] >= 0)
-            call.gate[k] = at(workspace, workspace->plan->mask[step->gate[k]]);
+        if (step->gate[k] >= 0) call.gate[k] = at(workspace, workspace->plan->mask[step->gate[k]]);
     }
     if (wanted) node->op->backward(&call);
 }
@@ -218,8 +217,8 @@ static int32_t forward_piece(void *arg, int64_t piece, int32_t worker) {
     int64_t first = piece * job->lanes, count = job->n - first;
     if (count > job->lanes) count = job->lanes;
     if (job->workspaces[worker] == NULL) {
-        int32_t status = ar_workspace_take(job->program, AR_RUN_FORWARD, job->lanes,
-                                           &job->workspaces[worker]);
+        int32_t status =
+            ar_workspace_take(job->program, AR_RUN_FORWARD, job->lanes, &job->workspaces[worker]);
         if (status < 0) return status;
     }
     ar_run_forward(job->workspaces[worker], (int32_t)count,

@@ -6,8 +6,9 @@
 static int32_t infer(const ar_attributes *attributes, const ar_shape *in, ar_shape *out) {
     (void)attributes;
     if (!ar_shape_equal(in[0], in[1]))
-        return ar_error(ADVROB_E_SHAPE, "add: shapes %d x %d x %d and %d x %d x %d, expected equal ones",
-                        in[0].c, in[0].h, in[0].w, in[1].c, in[1].h, in[1].w);
+        return ar_error(ADVROB_E_SHAPE,
+                        "add: shapes %d x %d x %d and %d x %d x %d, expected equal ones", in[0].c,
+                        in[0].h, in[0].w, in[1].c, in[1].h, in[1].w);
     *out = in[0];
     return ADVROB_OK;
 }

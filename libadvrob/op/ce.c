@@ -11,7 +11,8 @@ static double sample(int32_t classes, const float *z, int32_t y, double *dlogits
         sum += exp(z[k] - largest);
     double log_sum = log(sum);
     if (dlogits != NULL) {
-        /* p - 1 at the true class is minus the sum of the others: no cancellation when p is near 1. */
+        /* p - 1 at the true class is minus the sum of the others: no cancellation when p is near 1.
+         */
         double others = 0;
         for (int32_t k = 0; k < classes; k++) {
             dlogits[k] = exp(z[k] - largest - log_sum);

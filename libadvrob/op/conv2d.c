@@ -1,4 +1,5 @@
-/* Two-dimensional convolution (cross-correlation, as PyTorch has it) with stride and zero padding. */
+/* Two-dimensional convolution (cross-correlation, as PyTorch has it) with stride and zero padding.
+ */
 #include "gemm.h"
 #include "window.h"
 
@@ -20,9 +21,7 @@ static void parameters(const ar_attributes *attributes, const ar_shape *in,
                        ar_parameter_shape shapes[AR_MAX_PARAMETERS]) {
     int32_t fan_in = in->c * attributes->kernel[0] * attributes->kernel[1];
     shapes[0] = (ar_parameter_shape){
-        4,
-        {attributes->outputs, in->c, attributes->kernel[0], attributes->kernel[1]},
-        fan_in};
+        4, {attributes->outputs, in->c, attributes->kernel[0], attributes->kernel[1]}, fan_in};
     shapes[1] = (ar_parameter_shape){attributes->bias ? 1 : 0, {attributes->outputs}, fan_in};
 }
 

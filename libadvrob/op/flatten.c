@@ -1,5 +1,5 @@
-/* Flatten: [c][h][w] becomes one row of features in PyTorch's order (channel slowest). Inside a tile
- * the channel is faster than the pixel, so this is a transposition. */
+/* Flatten: [c][h][w] becomes one row of features in PyTorch's order (channel slowest). Inside a
+ * tile the channel is faster than the pixel, so this is a transposition. */
 #include <string.h>
 
 #include "op.h"

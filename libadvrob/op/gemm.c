@@ -1,21 +1,21 @@
 /* Convolutions as batch-reduce GEMMs (kernel/kernel.h): for each output pixel a list of runs of
- * contiguous input, only over taps that exist, so padding costs nothing and stride 2 backward is not
- * dilated (reference: performance measurements in docs/performance.md). */
+ * contiguous input, only over taps that exist, so padding costs nothing and stride 2 backward is
+ * not dilated (reference: performance measurements in docs/performance.md). */
 #include "gemm.h"
 
 #include "window.h"
 
 typedef struct gemm_lists {
-    int32_t *first;            /* forward, per output pixel */
+    int32_t *first; /* forward, per output pixel */
     ar_segment *segments;
-    int32_t *back_first;       /* backward, per input pixel */
+    int32_t *back_first; /* backward, per input pixel */
     ar_segment *back_segments;
-    int32_t *pair_first;       /* weight gradient, per tap */
+    int32_t *pair_first; /* weight gradient, per tap */
     ar_pair *pairs;
 } gemm_lists;
 
-/* Backward weights keep their taps of one stride residue together, descending, so that the taps that
- * one input pixel meets are neighbours there and in the output: they merge to one run.
+/* Backward weights keep their taps of one stride residue together, descending, so that the taps
+ * that one input pixel meets are neighbours there and in the output: they merge to one run.
  * Position of tap k in that order. */
 static int32_t back_position(int32_t k, int32_t kernel, int32_t stride) {
     int32_t position = 0;
@@ -36,10 +36,9 @@ static void forward_lists(const ar_attributes *a, const ar_shape *in, const ar_s
             ar_window_range(ox, a->stride[1], a->padding[1], a->kernel[1], in->w, &x0, &x1);
             lists->first[oy * out->w + ox] = n;
             for (int32_t ky = y0; ky < y1 && x0 < x1; ky++)
-                lists->segments[n++] =
-                    (ar_segment){.x = ((top + ky) * in->w + left + x0) * in->c,
-                                 .w = (ky * a->kernel[1] + x0) * in->c,
-                                 .k = (x1 - x0) * in->c};
+                lists->segments[n++] = (ar_segment){.x = ((top + ky) * in->w + left + x0) * in->c,
+                                                    .w = (ky * a->kernel[1] + x0) * in->c,
+                                                    .k = (x1 - x0) * in->c};
         }
     lists->first[ar_shape_pixels(*out)] = n;
 }
@@ -68,9 +67,8 @@ static void backward_lists(const ar_attributes *a, const ar_shape *in, const ar_
                 int32_t kx = ix + a->padding[1] - x0 * a->stride[1];
                 int32_t row = back_position(ky, a->kernel[0], a->stride[0]) * a->kernel[1] +
                               back_position(kx, a->kernel[1], a->stride[1]);
-                lists->back_segments[n++] = (ar_segment){.x = (oy * out->w + x0) * out->c,
-                                                         .w = row * out->c,
-                                                         .k = (x1 - x0) * out->c};
+                lists->back_segments[n++] = (ar_segment){
+                    .x = (oy * out->w + x0) * out->c, .w = row * out->c, .k = (x1 - x0) * out->c};
             }
         }
     lists->back_first[ar_shape_pixels(*in)] = n;
@@ -87,8 +85,8 @@ static void pair_lists(const ar_attributes *a, const ar_shape *in, const ar_shap
                     int32_t iy = oy * a->stride[0] - a->padding[0] + ky;
                     int32_t ix = ox * a->stride[1] - a->padding[1] + kx;
                     if (iy < 0 || iy >= in->h || ix < 0 || ix >= in->w) continue;
-                    lists->pairs[n++] = (ar_pair){.x = (iy * in->w + ix) * in->c,
-                                                  .y = oy * out->w + ox};
+                    lists->pairs[n++] =
+                        (ar_pair){.x = (iy * in->w + ix) * in->c, .y = oy * out->w + ox};
                 }
         }
     lists->pair_first[tap] = n;

@@ -1,5 +1,5 @@
-/* What convolution and linear layers share: index lists, packing and the three passes. A linear layer
- * is a 1 x 1 convolution of a 1 x 1 image. Private to op. */
+/* What convolution and linear layers share: index lists, packing and the three passes. A linear
+ * layer is a 1 x 1 convolution of a 1 x 1 image. Private to op. */
 #ifndef AR_OP_GEMM_H
 #define AR_OP_GEMM_H
 

@@ -8,13 +8,12 @@ static int32_t infer(const ar_attributes *attributes, const ar_shape *in, ar_sha
     for (int32_t axis = 0; axis < 2; axis++)
         if (attributes->kernel[axis] != 1 || attributes->stride[axis] != 1 ||
             attributes->padding[axis] != 0)
-            return ar_error(ADVROB_E_RANGE,
-                            "linear: kernel %d, stride %d, padding %d; expected 1, 1, 0",
-                            attributes->kernel[axis], attributes->stride[axis],
-                            attributes->padding[axis]);
+            return ar_error(
+                ADVROB_E_RANGE, "linear: kernel %d, stride %d, padding %d; expected 1, 1, 0",
+                attributes->kernel[axis], attributes->stride[axis], attributes->padding[axis]);
     if (attributes->outputs < 1 || attributes->outputs > AR_MAX_DIM)
-        return ar_error(ADVROB_E_RANGE, "linear: %d outputs, expected 1 to %d",
-                        attributes->outputs, AR_MAX_DIM);
+        return ar_error(ADVROB_E_RANGE, "linear: %d outputs, expected 1 to %d", attributes->outputs,
+                        AR_MAX_DIM);
     *out = (ar_shape){attributes->outputs, 1, 1};
     return ADVROB_OK;
 }

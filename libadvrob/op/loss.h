@@ -4,8 +4,8 @@
 
 #include "base/base.h"
 
-/* One sample: logits z [classes], label y. Returns the loss; dlogits [classes] may be NULL. Computed in
- * double, so that a saturated softmax still has a gradient. */
+/* One sample: logits z [classes], label y. Returns the loss; dlogits [classes] may be NULL.
+ * Computed in double, so that a saturated softmax still has a gradient. */
 typedef double (*ar_loss_fn)(int32_t classes, const float *z, int32_t y, double *dlogits);
 
 typedef struct ar_loss {

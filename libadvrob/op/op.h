@@ -1,7 +1,7 @@
 /* op: one operator a file, with its descriptor at the end. Others include this header, and loss.h.
  *
- * An operator sees one tile of images (kernel/kernel.h: [h][w][c][lanes]). A new operator is one file
- * and one line in ops.inc; the gradient check and the planner then know it. */
+ * An operator sees one tile of images (kernel/kernel.h: [h][w][c][lanes]). A new operator is one
+ * file and one line in ops.inc; the gradient check and the planner then know it. */
 #ifndef AR_OP_H
 #define AR_OP_H
 
@@ -46,8 +46,8 @@ typedef struct ar_op_call {
     bool relu;                    /* fused: only if the descriptor says `fuses_relu` */
     uint8_t *state;               /* what backward needs; NULL when there is no backward */
     const ar_real *dy;
-    ar_real *dx[AR_MAX_INPUTS];       /* NULL: not wanted */
-    bool accumulate[AR_MAX_INPUTS];   /* add to dx[i] instead of writing it */
+    ar_real *dx[AR_MAX_INPUTS];         /* NULL: not wanted */
+    bool accumulate[AR_MAX_INPUTS];     /* add to dx[i] instead of writing it */
     const uint8_t *gate[AR_MAX_INPUTS]; /* bits to gate dx[i] by; only if `fuses_gate` */
 } ar_op_call;
 

@@ -16,8 +16,8 @@ static void forward(const ar_op_call *call) {
 }
 
 static void backward(const ar_op_call *call) {
-    call->kernels->gate(ar_shape_count(call->out) * call->lanes, call->dy, call->state,
-                        call->dx[0], call->accumulate[0]);
+    call->kernels->gate(ar_shape_count(call->out) * call->lanes, call->dy, call->state, call->dx[0],
+                        call->accumulate[0]);
 }
 
 const ar_op ar_op_relu = {

@@ -1,5 +1,6 @@
-/* CSV (RFC 4180): one header line, one line a row; and the way back. Text that would read as a number
- * or as an empty cell is quoted, and what is quoted is text, so that cells keep their types. */
+/* CSV (RFC 4180): one header line, one line a row; and the way back. Text that would read as a
+ * number or as an empty cell is quoted, and what is quoted is text, so that cells keep their types.
+ */
 #include <math.h>
 #include <string.h>
 
@@ -130,8 +131,7 @@ static int32_t read_header(advrob_report *report, reader *r, char **columns, int
     bool last = false, quoted;
     while (!last) {
         int32_t n = *count;
-        if (n == MAX_COLUMNS)
-            AR_FAIL(ADVROB_E_LIMIT, "%s: over %d columns", r->path, MAX_COLUMNS);
+        if (n == MAX_COLUMNS) AR_FAIL(ADVROB_E_LIMIT, "%s: over %d columns", r->path, MAX_COLUMNS);
         AR_TRY(next_field(r, &columns[n], &quoted, &last));
         if (columns[n][0] == 0)
             AR_FAIL(ADVROB_E_FORMAT, "%s, line 1: column %d has no name", r->path, n + 1);

@@ -87,8 +87,8 @@ out:
     return status;
 }
 
-int32_t ar_report_evaluate(advrob_report *report, advrob_target *target,
-                           const advrob_dataset *test, const advrob_options *options) {
+int32_t ar_report_evaluate(advrob_report *report, advrob_target *target, const advrob_dataset *test,
+                           const advrob_options *options) {
     int32_t status = ADVROB_OK, made = 0;
     evaluation_options o;
     advrob_attack *attacks[AR_MAX_ATTACKS];
@@ -107,10 +107,11 @@ int32_t ar_report_evaluate(advrob_report *report, advrob_target *target,
     AR_TRY(check_labels(&o));
     if (shape[0] != target->shape.c || shape[1] != target->shape.h || shape[2] != target->shape.w ||
         test->images->classes > target->classes)
-        AR_FAIL(ADVROB_E_SHAPE,
-                "evaluation: images %d x %d x %d in %d classes, the target takes %d x %d x %d in %d",
-                shape[0], shape[1], shape[2], test->images->classes, target->shape.c,
-                target->shape.h, target->shape.w, target->classes);
+        AR_FAIL(
+            ADVROB_E_SHAPE,
+            "evaluation: images %d x %d x %d in %d classes, the target takes %d x %d x %d in %d",
+            shape[0], shape[1], shape[2], test->images->classes, target->shape.c, target->shape.h,
+            target->shape.w, target->classes);
     for (size_t i = 0; i < o.attacks.count; i++, made++)
         AR_TRY(ar_attack_create(report->ctx, o.attacks.items[i].component,
                                 o.attacks.items[i].options, &attacks[i]));

@@ -1,4 +1,5 @@
-/* The report as JSON: {"settings": {...}, "rows": [{...}, ...]}; and the choice of format by ending. */
+/* The report as JSON: {"settings": {...}, "rows": [{...}, ...]}; and the choice of format by
+ * ending. */
 #include <string.h>
 
 #include "report.h"
@@ -57,8 +58,8 @@ int32_t ar_report_write(const advrob_report *report, const char *path) {
     else if (ends_with(path, ".json"))
         ar_report_json(report, &buffer);
     else
-        AR_FAIL(ADVROB_E_UNSUPPORTED, "report %s: the ending names no format; expected .csv or .json",
-                path);
+        AR_FAIL(ADVROB_E_UNSUPPORTED,
+                "report %s: the ending names no format; expected .csv or .json", path);
     AR_TRY(ar_buffer_status(&buffer));
     AR_TRY(ar_file_write(report->ctx, path, buffer.data, buffer.length));
 out:

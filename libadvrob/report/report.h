@@ -50,8 +50,8 @@ void ar_cell_print(ar_buffer *buffer, const ar_cell *cell);
 
 /* Evaluation into the current row (include/advrob/report.h). */
 extern const ar_option_table ar_evaluation_options;
-int32_t ar_report_evaluate(advrob_report *report, advrob_target *target,
-                           const advrob_dataset *test, const advrob_options *options);
+int32_t ar_report_evaluate(advrob_report *report, advrob_target *target, const advrob_dataset *test,
+                           const advrob_options *options);
 
 /* csv.c, json.c. */
 void ar_report_csv(const advrob_report *report, ar_buffer *buffer);

@@ -50,8 +50,7 @@ static int32_t find_column(const advrob_report *report, const char *name) {
 
 int32_t ar_report_add_column(advrob_report *report, const char *name) {
     int32_t status = ADVROB_OK;
-    if (name == NULL || name[0] == 0)
-        AR_FAIL(ADVROB_E_INVALID, "report: a column without a name");
+    if (name == NULL || name[0] == 0) AR_FAIL(ADVROB_E_INVALID, "report: a column without a name");
     if (find_column(report, name) >= 0) return ADVROB_OK;
     AR_TRY(ar_regrow(&report->ctx->memory, (void **)&report->columns,
                      (size_t)report->column_count + 1, sizeof(char *), "report columns"));

@@ -19,6 +19,6 @@ int32_t ar_shape_check(const char *what, ar_shape shape) {
     if (fits && (int64_t)shape.h * shape.w <= AR_MAX_VALUES)
         if (ar_shape_count(shape) <= AR_MAX_VALUES) return ADVROB_OK;
     return ar_error(ADVROB_E_SHAPE,
-                    "%s: shape %d x %d x %d, expected extents of 1 to %d and at most %d values", what,
-                    shape.c, shape.h, shape.w, AR_MAX_DIM, AR_MAX_VALUES);
+                    "%s: shape %d x %d x %d, expected extents of 1 to %d and at most %d values",
+                    what, shape.c, shape.h, shape.w, AR_MAX_DIM, AR_MAX_VALUES);
 }

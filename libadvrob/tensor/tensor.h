@@ -1,4 +1,5 @@
-/* tensor: shapes of images and tensors that own their elements. Others include this header alone. */
+/* tensor: shapes of images and tensors that own their elements. Others include this header alone.
+ */
 #ifndef AR_TENSOR_H
 #define AR_TENSOR_H
 

@@ -17,15 +17,16 @@ static double step(const ar_schedule_settings *s, double position) {
     return rate;
 }
 
-/* Half a cosine from lr to 0 (Loshchilov and Hutter 2017, arXiv 1608.03983, equation 5, one cycle). */
+/* Half a cosine from lr to 0 (Loshchilov and Hutter 2017, arXiv 1608.03983, equation 5, one cycle).
+ */
 static double cosine(const ar_schedule_settings *s, double position) {
     const double pi = 3.14159265358979323846;
     return s->lr * 0.5 * (1 + cos(pi * fmin(position / s->epochs, 1)));
 }
 
 /* Slow start, fast decay (Jeddi et al. 2020, arXiv 2012.13628): the paper gives the shape, not the
- * constants. Ours: a linear rise from lr / 10 to lr over `warmup` of the run, then a quadratic fall to
- * lr / 100. */
+ * constants. Ours: a linear rise from lr / 10 to lr over `warmup` of the run, then a quadratic fall
+ * to lr / 100. */
 static double ssfd(const ar_schedule_settings *s, double position) {
     double t = fmin(position / s->epochs, 1);
     if (t < s->warmup) return s->lr * (0.1 + 0.9 * t / s->warmup);

@@ -8,5 +8,5 @@ static void update(const ar_kernels *kernels, const ar_optimizer_settings *setti
                  (ar_real)settings->weight_decay);
 }
 
-const ar_optimizer ar_optimizer_sgd = {
-    "sgd", "gradient descent with momentum and weight decay", 1, update};
+const ar_optimizer ar_optimizer_sgd = {"sgd", "gradient descent with momentum and weight decay", 1,
+                                       update};

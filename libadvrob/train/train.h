@@ -1,10 +1,11 @@
-/* train: optimizers, schedules, and the step that takes an objective. It knows no attack. Others include
- * this header alone.
+/* train: optimizers, schedules, and the step that takes an objective. It knows no attack. Others
+ * include this header alone.
  *
  * An objective gets a batch and answers with branches (inputs to send through the net), per-sample
- * losses and the gradient of the batch's loss by each branch's logits. Standard training has one branch,
- * the batch; adversarial training one, the perturbed batch; TRADES would have both, with a loss that
- * couples them; free adversarial training asks for the inputs' gradient of the same backward pass. */
+ * losses and the gradient of the batch's loss by each branch's logits. Standard training has one
+ * branch, the batch; adversarial training one, the perturbed batch; TRADES would have both, with a
+ * loss that couples them; free adversarial training asks for the inputs' gradient of the same
+ * backward pass. */
 #ifndef AR_TRAIN_H
 #define AR_TRAIN_H
 
@@ -27,8 +28,8 @@ typedef struct ar_objective {
     bool input_gradient; /* `after` wants the gradient by the inputs */
     /* Writes branch b's pixels to inputs[b] [n, c, h, w]. */
     int32_t (*prepare)(void *self, const ar_batch *batch, float *const *inputs);
-    /* From each branch's logits [n, classes]: losses [n], and dlogits[b], the gradient of the batch's
-     * loss (the mean of `losses`). */
+    /* From each branch's logits [n, classes]: losses [n], and dlogits[b], the gradient of the
+     * batch's loss (the mean of `losses`). */
     int32_t (*loss)(void *self, const ar_batch *batch, const float *const *logits, double *losses,
                     float *const *dlogits);
     /* After the step; dx[b] [n, c, h, w] if input_gradient. NULL: nothing to do. */
@@ -51,7 +52,8 @@ int32_t ar_optimizer_count(void);
 const ar_optimizer *ar_optimizer_at(int32_t index);
 const ar_optimizer *ar_optimizer_find(const char *name);
 
-/* Learning rate schedules. position: training done so far, in epochs (3.5 = middle of the fourth). */
+/* Learning rate schedules. position: training done so far, in epochs (3.5 = middle of the fourth).
+ */
 typedef struct ar_schedule_settings {
     double lr, epochs, gamma, warmup;
     ar_f64_array milestones;
@@ -79,8 +81,8 @@ int32_t ar_trainer_create(advrob_model *model, const ar_optimizer *optimizer, in
                           int32_t branches, ar_trainer **out);
 void ar_trainer_destroy(ar_trainer *trainer); /* NULL is fine */
 
-/* One step. On any failure, a loss or gradient that is not finite included, the weights are those from
- * before the step. */
+/* One step. On any failure, a loss or gradient that is not finite included, the weights are those
+ * from before the step. */
 int32_t ar_trainer_step(ar_trainer *trainer, const ar_objective *objective, const ar_batch *batch,
                         const ar_optimizer_settings *settings, ar_step_result *result);
 

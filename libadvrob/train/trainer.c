@@ -1,5 +1,6 @@
-/* One training step: branches forward in tiles, the objective's loss, branches backward, weight gradients
- * in pieces of outputs, one update. Every sum has a fixed order, whatever thread runs what. */
+/* One training step: branches forward in tiles, the objective's loss, branches backward, weight
+ * gradients in pieces of outputs, one update. Every sum has a fixed order, whatever thread runs
+ * what. */
 #include <math.h>
 #include <string.h>
 
@@ -133,8 +134,7 @@ static int32_t backward_piece(void *arg, int64_t piece, int32_t worker) {
     (void)locate(job, piece, &branch, &first);
     (void)worker;
     float *dx = t->dx[branch] + first * ar_shape_count(t->model->nodes[0].shape);
-    ar_run_backward(job->used[piece],
-                    t->dlogits[branch] + first * ar_model_classes(t->model),
+    ar_run_backward(job->used[piece], t->dlogits[branch] + first * ar_model_classes(t->model),
                     job->objective->input_gradient ? dx : NULL);
     return ADVROB_OK;
 }
@@ -177,10 +177,9 @@ static int32_t check_gradient(const step_job *job) {
         for (int64_t i = 0; i < parameter->count; i++)
             sum += (double)g[i] * 0;
         if (sum != 0 || isnan(sum))
-            return ar_error(ADVROB_E_NONFINITE,
-                            "the gradient of %s in batch %lld of epoch %lld is not finite",
-                            parameter->name, (long long)job->batch->step,
-                            (long long)job->batch->epoch + 1);
+            return ar_error(
+                ADVROB_E_NONFINITE, "the gradient of %s in batch %lld of epoch %lld is not finite",
+                parameter->name, (long long)job->batch->step, (long long)job->batch->epoch + 1);
     }
     return ADVROB_OK;
 }

@@ -17,6 +17,8 @@ out:
 }
 
 const ar_zoo_net ar_zoo_conv_small = {
-    "conv_small", "small MNIST net of Wong and Kolter: 2 convolutions, 2 linear layers",
-    {1, 28, 28},  10,
+    "conv_small",
+    "small MNIST net of Wong and Kolter: 2 convolutions, 2 linear layers",
+    {1, 28, 28},
+    10,
     build};

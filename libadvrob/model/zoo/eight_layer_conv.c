@@ -1,5 +1,5 @@
-/* EightLayerConv (arXiv 2403.09441, published code, model.py): six 3x3 convolutions, every second one
- * with stride 2, then two linear layers; 549,994 parameters, 13,686,528 multiply-adds. */
+/* EightLayerConv (arXiv 2403.09441, published code, model.py): six 3x3 convolutions, every second
+ * one with stride 2, then two linear layers; 549,994 parameters, 13,686,528 multiply-adds. */
 #include "zoo.h"
 
 static int32_t build(advrob_model *model, int32_t classes) {
@@ -21,6 +21,8 @@ out:
 }
 
 const ar_zoo_net ar_zoo_eight_layer_conv = {
-    "eight_layer_conv", "the paper's Fashion-MNIST net: 6 convolutions, 2 linear layers",
-    {1, 28, 28},        10,
+    "eight_layer_conv",
+    "the paper's Fashion-MNIST net: 6 convolutions, 2 linear layers",
+    {1, 28, 28},
+    10,
     build};

@@ -21,6 +21,8 @@ out:
 }
 
 const ar_zoo_net ar_zoo_tiny_residual = {
-    "tiny_residual", "a residual net of 3 convolutions and a projection, on 6 x 6 images",
-    {2, 6, 6},       3,
+    "tiny_residual",
+    "a residual net of 3 convolutions and a projection, on 6 x 6 images",
+    {2, 6, 6},
+    3,
     build};

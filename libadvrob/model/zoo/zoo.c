@@ -60,8 +60,8 @@ int32_t ar_zoo_build(advrob_context *ctx, const char *name, const advrob_options
     AR_TRY(ar_model_create(ctx, net->input, &model));
     ar_copy_text(model->zoo, sizeof model->zoo, net->name);
     AR_TRY(net->build(model, o.classes > 0 ? (int32_t)o.classes : net->classes));
-    AR_TRY(ar_model_set_normalisation(model, o.mean.values, o.mean.count, o.std.values,
-                                      o.std.count));
+    AR_TRY(
+        ar_model_set_normalisation(model, o.mean.values, o.mean.count, o.std.values, o.std.count));
     AR_TRY(ar_model_initialise(model, o.init, o.seed >= 0 ? o.seed : ctx->seed));
     *out = model;
     model = NULL;
