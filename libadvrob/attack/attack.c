@@ -118,9 +118,7 @@ typedef struct attack_job {
     float *adversarial; /* NULL: rooms have their own */
     int32_t *predictions;
     double *losses;
-    ar_attack_room *rooms; /* [workers] */
-    float **answers;       /* [workers] */
-    int64_t **numbers;
+    const ar_attack_rooms *rooms;
 } attack_job;
 
 /* Predictions and losses from exactly what is returned. */
@@ -153,7 +151,7 @@ static int32_t run_piece(void *arg, int64_t piece, int32_t worker) {
     attack_job *job = arg;
     int64_t first = piece * job->piece, n = job->n - first;
     int64_t size = ar_shape_count(job->target->shape);
-    ar_attack_room *room = &job->rooms[worker];
+    ar_attack_room *room = &job->rooms->rooms[worker];
     if (n > job->piece) n = job->piece;
     if (!room->open) {
         AR_TRY(job->target->open(job->target, &room->session));
@@ -166,15 +164,14 @@ static int32_t run_piece(void *arg, int64_t piece, int32_t worker) {
         .n = (int32_t)n,
         .x = job->x + first * size,
         .y = job->y + first,
-        .ids = job->numbers[worker],
-        .adversarial =
-            job->adversarial != NULL ? job->adversarial + first * size : job->answers[worker],
+        .ids = room->ids,
+        .adversarial = job->adversarial != NULL ? job->adversarial + first * size : room->answer,
         .watch = &job->watch,
     };
     const ar_attack *kind = job->attack->kind;
     int64_t start = kind->first_sample != NULL ? kind->first_sample(job->attack->options) : 0;
     for (int64_t i = 0; i < n; i++)
-        job->numbers[worker][i] = job->ids != NULL ? job->ids[first + i] : start + first + i;
+        room->ids[i] = job->ids != NULL ? job->ids[first + i] : start + first + i;
     AR_TRY(kind->tile(&tile));
     AR_TRY(recompute(job, &tile, first));
     job->watch.done += n;
@@ -182,37 +179,53 @@ out:
     return status;
 }
 
-static int32_t allocate(ar_arena *arena, size_t count, size_t size, void *out) {
-    return ar_arena_alloc(arena, count, size, "attack room", (void **)out);
+/* A block of the arena, or NULL once anything has failed: rooms->status then says why. */
+static void *take(ar_attack_rooms *rooms, size_t count, size_t size) {
+    void *block = NULL;
+    if (rooms->status >= 0)
+        rooms->status = ar_arena_alloc(&rooms->arena, count, size, "attack room", &block);
+    return block;
 }
 
-static int32_t make_rooms(attack_job *job, ar_arena *arena, size_t workers) {
-    int32_t status = ADVROB_OK;
-    size_t n = (size_t)job->piece, size = (size_t)ar_shape_count(job->target->shape);
-    size_t classes = (size_t)job->target->classes;
-    AR_TRY(allocate(arena, workers, sizeof(ar_attack_room), &job->rooms));
-    AR_TRY(allocate(arena, workers, sizeof(float *), &job->answers));
-    AR_TRY(allocate(arena, workers, sizeof(int64_t *), &job->numbers));
-    for (size_t i = 0; i < workers; i++) {
-        ar_attack_room *room = &job->rooms[i];
-        AR_TRY(allocate(arena, n * size, sizeof(float), &room->x));
-        AR_TRY(allocate(arena, n * size, sizeof(float), &room->low));
-        AR_TRY(allocate(arena, n * size, sizeof(float), &room->high));
-        AR_TRY(allocate(arena, n * size, sizeof(float), &room->gradient));
-        AR_TRY(allocate(arena, n * classes, sizeof(float), &room->logits));
-        AR_TRY(allocate(arena, n * classes, sizeof(float), &room->dlogits));
-        AR_TRY(allocate(arena, n, sizeof(double), &room->loss));
-        AR_TRY(allocate(arena, classes, sizeof(double), &room->scratch));
-        AR_TRY(allocate(arena, n, sizeof(int32_t), &room->y));
-        AR_TRY(allocate(arena, n, sizeof(int32_t), &room->slot));
-        AR_TRY(allocate(arena, n, sizeof(bool), &room->done));
-        AR_TRY(allocate(arena, n, sizeof(bool), &room->fooled));
-        AR_TRY(allocate(arena, n, sizeof(int64_t), &job->numbers[i]));
-        if (job->adversarial == NULL)
-            AR_TRY(allocate(arena, n * size, sizeof(float), &job->answers[i]));
-    }
-out:
-    return status;
+static void make_room(ar_attack_rooms *rooms, ar_attack_room *room, const advrob_target *target) {
+    size_t n = (size_t)rooms->piece, size = (size_t)ar_shape_count(target->shape);
+    size_t classes = (size_t)target->classes;
+    room->x = take(rooms, n * size, sizeof(float));
+    room->low = take(rooms, n * size, sizeof(float));
+    room->high = take(rooms, n * size, sizeof(float));
+    room->gradient = take(rooms, n * size, sizeof(float));
+    room->answer = take(rooms, n * size, sizeof(float));
+    room->logits = take(rooms, n * classes, sizeof(float));
+    room->dlogits = take(rooms, n * classes, sizeof(float));
+    room->loss = take(rooms, n, sizeof(double));
+    room->scratch = take(rooms, classes, sizeof(double));
+    room->y = take(rooms, n, sizeof(int32_t));
+    room->slot = take(rooms, n, sizeof(int32_t));
+    room->done = take(rooms, n, sizeof(bool));
+    room->fooled = take(rooms, n, sizeof(bool));
+    room->ids = take(rooms, n, sizeof(int64_t));
+}
+
+/* Images of one piece. Few images: smaller pieces, or some workers would have nothing to do. */
+static int32_t piece_size(const advrob_target *target, int64_t n) {
+    return target->concurrent && n >= 8 * PIECE ? PIECE : ar_target_tile(target, n);
+}
+
+int32_t ar_attack_rooms_create(advrob_target *target, int64_t n, ar_attack_rooms *rooms) {
+    size_t workers = target->concurrent ? (size_t)ar_workers(target->ctx) : 1;
+    *rooms = (ar_attack_rooms){.piece = piece_size(target, n)};
+    ar_arena_init(&rooms->arena, &target->ctx->memory);
+    rooms->rooms = take(rooms, workers, sizeof(ar_attack_room));
+    for (size_t i = 0; i < workers && rooms->status >= 0; i++)
+        make_room(rooms, &rooms->rooms[i], target);
+    if (rooms->status < 0) ar_attack_rooms_free(rooms);
+    return rooms->status;
+}
+
+void ar_attack_rooms_free(ar_attack_rooms *rooms) {
+    if (rooms->rooms == NULL) return;
+    ar_arena_free(&rooms->arena);
+    rooms->rooms = NULL;
 }
 
 static int32_t poll(void *arg, int64_t done) {
@@ -221,11 +234,13 @@ static int32_t poll(void *arg, int64_t done) {
     return tell(&job->watch);
 }
 
-int32_t ar_attack_run(const advrob_attack *attack, advrob_target *target, const char *what,
-                      int64_t n, const float *x, const int32_t *y, const int64_t *ids,
-                      float *adversarial, int32_t *predictions, double *losses) {
+int32_t ar_attack_run(const advrob_attack *attack, advrob_target *target, ar_attack_rooms *rooms,
+                      const char *what, int64_t n, const float *x, const int32_t *y,
+                      const int64_t *ids, float *adversarial, int32_t *predictions,
+                      double *losses) {
     int32_t status = ADVROB_OK;
-    size_t workers = target->concurrent ? (size_t)ar_workers(target->ctx) : 1;
+    int32_t workers = target->concurrent ? ar_workers(target->ctx) : 1;
+    ar_attack_rooms own = {.rooms = NULL};
     attack_job job = {.watch = {.ctx = target->ctx,
                                 .what = what,
                                 .caller = pthread_self(),
@@ -240,21 +255,23 @@ int32_t ar_attack_run(const advrob_attack *attack, advrob_target *target, const 
                       .adversarial = adversarial,
                       .predictions = predictions,
                       .losses = losses};
-    ar_arena arena;
-    ar_arena_init(&arena, &target->ctx->memory);
     if (attack->kind->needs_gradient && !target->has_backward)
         AR_FAIL(ADVROB_E_UNSUPPORTED, "attack %s needs gradients and the target gives none",
                 attack->kind->name);
-    /* Few images: smaller pieces, or some workers would have nothing to do. */
-    job.piece = ar_target_tile(target, n);
-    if (target->concurrent && n >= 8 * PIECE) job.piece = PIECE;
-    AR_TRY(make_rooms(&job, &arena, workers));
+    if (rooms == NULL) {
+        AR_TRY(ar_attack_rooms_create(target, n, &own));
+        rooms = &own;
+    }
+    job.rooms = rooms;
+    job.piece = piece_size(target, n) < rooms->piece ? piece_size(target, n) : rooms->piece;
     AR_TRY(ar_target_parallel(target, (n + job.piece - 1) / job.piece, run_piece,
                               what != NULL ? poll : NULL, &job));
 out:
-    if (job.rooms != NULL)
-        for (size_t i = 0; i < workers; i++)
-            if (job.rooms[i].open) target->close(target, job.rooms[i].session);
-    ar_arena_free(&arena);
+    for (int32_t i = 0; job.rooms != NULL && i < workers; i++) {
+        ar_attack_room *room = &job.rooms->rooms[i];
+        if (room->open) target->close(target, room->session);
+        room->open = false;
+    }
+    ar_attack_rooms_free(&own);
     return status;
 }

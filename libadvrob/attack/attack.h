@@ -21,7 +21,16 @@ typedef struct ar_attack_room {
     double *loss, *scratch; /* [tile], [classes] */
     int32_t *y, *slot;      /* labels and original places of the images that are still attacked */
     bool *done, *fooled;
+    int64_t *ids;
+    float *answer; /* adversarial images that the caller does not want */
 } ar_attack_room;
+
+/* The rooms of all workers, for runs of at most the n that they were made for. */
+typedef struct ar_attack_rooms {
+    ar_arena arena;
+    ar_attack_room *rooms; /* [workers] */
+    int32_t piece, status;
+} ar_attack_rooms;
 
 struct ar_attack_watch; /* attack.c */
 
@@ -72,12 +81,17 @@ int32_t ar_attack_create(advrob_context *ctx, const char *name, const advrob_opt
                          advrob_attack **out);
 void ar_attack_release(advrob_attack *attack); /* NULL is fine */
 
-/* what: the job's name for the progress hook, NULL for silence. ids NULL: the option "first_sample"
- * plus the position. adversarial, predictions and losses may be NULL. x is trusted to be in the box
- * (api checks it); labels are trusted too. */
-int32_t ar_attack_run(const advrob_attack *attack, advrob_target *target, const char *what,
-                      int64_t n, const float *x, const int32_t *y, const int64_t *ids,
-                      float *adversarial, int32_t *predictions, double *losses);
+/* rooms: NULL: made for this run. what: the job's name for the progress hook, NULL for silence. ids
+ * NULL: the option "first_sample" plus the position. adversarial, predictions and losses may be
+ * NULL. x is trusted to be in the box (api checks it); labels are trusted too. */
+int32_t ar_attack_run(const advrob_attack *attack, advrob_target *target, ar_attack_rooms *rooms,
+                      const char *what, int64_t n, const float *x, const int32_t *y,
+                      const int64_t *ids, float *adversarial, int32_t *predictions, double *losses);
+
+/* Rooms that serve many runs on one target, one after another: a training step then allocates
+ * nothing. free is fine on rooms that are all zeros, and twice. */
+int32_t ar_attack_rooms_create(advrob_target *target, int64_t n, ar_attack_rooms *rooms);
+void ar_attack_rooms_free(ar_attack_rooms *rooms);
 
 /* ball.c: the l-inf ball around x, cut with the box [low, high] where `clip`. Rounded inward: any
  * value between lo and hi is within epsilon of x exactly. */

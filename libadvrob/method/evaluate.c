@@ -47,8 +47,8 @@ static int32_t attack_group(advrob_target *target, const advrob_attack *attack, 
     }
     if (picked == 0) return ADVROB_OK;
     AR_TRY(ar_target_check_pixels(target, picked, room->picked));
-    AR_TRY(ar_attack_run(attack, target, NULL, picked, room->picked, room->picked_y, room->ids,
-                         NULL, room->predictions, NULL));
+    AR_TRY(ar_attack_run(attack, target, NULL, NULL, picked, room->picked, room->picked_y,
+                         room->ids, NULL, room->predictions, NULL));
     for (int64_t i = 0; i < n; i++) {
         if (!room->right[i]) continue;
         bool holds = room->predictions[k] == room->picked_y[k];

@@ -209,6 +209,9 @@ static int32_t set_up(run *r) {
     AR_TRY(allocate(r));
     AR_TRY(ar_target_from_model(r->model, &r->room.target));
     r->room.attack = r->finetune->attack;
+    if (r->room.attack != NULL)
+        AR_TRY(
+            ar_attack_rooms_create(r->room.target, r->options->batch_size, &r->room.attack_rooms));
     r->objective = (ar_objective){.self = &r->room,
                                   .branches = method->branches,
                                   .prepare = method->prepare,
@@ -298,6 +301,7 @@ int32_t ar_finetune_run(const advrob_finetune *finetune, advrob_model *model,
     }
 out:
     ar_trainer_destroy(r.trainer);
+    ar_attack_rooms_free(&r.room.attack_rooms);
     ar_target_release(r.room.target);
     ar_history_release(r.history);
     ar_arena_free(&r.arena);

@@ -25,8 +25,9 @@ typedef struct ar_method {
 typedef struct ar_objective_room {
     advrob_target *target;       /* on the model in training */
     const advrob_attack *attack; /* NULL: none */
-    double *scratch;             /* [classes] */
-    int64_t size;                /* values of one image */
+    ar_attack_rooms attack_rooms;
+    double *scratch; /* [classes] */
+    int64_t size;    /* values of one image */
     int32_t classes;
 } ar_objective_room;
 

@@ -13,11 +13,11 @@ static int32_t check(const ar_objective_room *room, const ar_batch *batch) {
 }
 
 static int32_t prepare(void *self, const ar_batch *batch, float *const *inputs) {
-    const ar_objective_room *room = self;
+    ar_objective_room *room = self;
     int32_t status = check(room, batch);
     if (status < 0) return status;
-    return ar_attack_run(room->attack, room->target, NULL, batch->n, batch->x, batch->y, batch->ids,
-                         inputs[0], NULL, NULL);
+    return ar_attack_run(room->attack, room->target, &room->attack_rooms, NULL, batch->n, batch->x,
+                         batch->y, batch->ids, inputs[0], NULL, NULL);
 }
 
 const ar_method ar_method_pgd_at = {

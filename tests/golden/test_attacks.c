@@ -62,8 +62,8 @@ static void run_attack(case_data *c, const char *name, const char *text) {
     advrob_attack *attack;
     test_ok(ar_attack_create(c->ctx, name, options, &attack));
     ar_options_destroy(options);
-    test_ok(ar_attack_run(attack, c->target, NULL, c->n, c->x, c->y, NULL, c->moved, c->predictions,
-                          c->losses));
+    test_ok(ar_attack_run(attack, c->target, NULL, NULL, c->n, c->x, c->y, NULL, c->moved,
+                          c->predictions, c->losses));
     ar_attack_release(attack);
 }
 

@@ -105,7 +105,7 @@ static bool holds(advrob_target *target, const advrob_dataset *data, int64_t i, 
     advrob_options *options = test_options(all);
     advrob_attack *attack = NULL;
     test_ok(ar_attack_create(target->ctx, name, options, &attack));
-    test_ok(ar_attack_run(attack, target, NULL, 1, x, &y, NULL, NULL, &prediction, NULL));
+    test_ok(ar_attack_run(attack, target, NULL, NULL, 1, x, &y, NULL, NULL, &prediction, NULL));
     ar_attack_release(attack);
     ar_options_destroy(options);
     return prediction == y;
