@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-packages=(gcc g++ meson ninja-build pkg-config libcmocka-dev libopenblas-dev zlib1g-dev
+packages=(gcc g++ meson ninja-build pkg-config libcmocka-dev libopenblas-dev libgfortran-12-dev zlib1g-dev
           dataset-fashion-mnist python3 binutils locales)
 c_suites=(unit kernel op golden io conformance oom fuzz)
 
