@@ -85,8 +85,6 @@ static int32_t run(const advrob_attack *attack, advrob_target *target, int64_t n
     size_t bytes = sizeof(float) * (size_t)(n * ar_shape_count(target->shape));
     if (adversarial != NULL && a < b + bytes && b < a + bytes)
         AR_FAIL(ADVROB_E_INVALID, "the images and the adversarial images overlap in memory");
-    AR_TRY(ar_target_check_labels(target, n, y));
-    AR_TRY(ar_target_check_pixels(target, n, x));
     AR_TRY(ar_attack_run(attack, target, NULL, "attack", n, x, y, NULL, adversarial, predictions,
                          losses));
 out:

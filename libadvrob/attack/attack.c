@@ -28,7 +28,8 @@ static const char *name_at(int32_t index) {
 }
 
 int32_t ar_attack_find(const char *name, const ar_attack **out) {
-    int32_t index, status = ar_find_name("attack", name, ar_attack_count(), name_at, &index);
+    int32_t index;
+    int32_t status = ar_find_name("attack", name, ar_attack_count(), name_at, &index);
     if (status >= 0) *out = attacks[index];
     return status;
 }
@@ -255,6 +256,8 @@ int32_t ar_attack_run(const advrob_attack *attack, advrob_target *target, ar_att
                       .adversarial = adversarial,
                       .predictions = predictions,
                       .losses = losses};
+    AR_TRY(ar_target_check_labels(target, n, y));
+    AR_TRY(ar_target_check_pixels(target, n, x));
     if (attack->kind->needs_gradient && !target->has_backward)
         AR_FAIL(ADVROB_E_UNSUPPORTED, "attack %s needs gradients and the target gives none",
                 attack->kind->name);

@@ -83,7 +83,7 @@ void ar_attack_release(advrob_attack *attack); /* NULL is fine */
 
 /* rooms: NULL: made for this run. what: the job's name for the progress hook, NULL for silence. ids
  * NULL: the option "first_sample" plus the position. adversarial, predictions and losses may be
- * NULL. x is trusted to be in the box (api checks it); labels are trusted too. */
+ * NULL. E_RANGE and E_NONFINITE name a label or pixel that the target does not take. */
 int32_t ar_attack_run(const advrob_attack *attack, advrob_target *target, ar_attack_rooms *rooms,
                       const char *what, int64_t n, const float *x, const int32_t *y,
                       const int64_t *ids, float *adversarial, int32_t *predictions, double *losses);

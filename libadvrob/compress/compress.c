@@ -22,8 +22,8 @@ static const char *name_at(int32_t index) {
 }
 
 static int32_t find(const char *name, const ar_compressor **out) {
-    int32_t index,
-        status = ar_find_name("compressor", name, ar_compressor_count(), name_at, &index);
+    int32_t index;
+    int32_t status = ar_find_name("compressor", name, ar_compressor_count(), name_at, &index);
     if (status >= 0) *out = compressors[index];
     return status;
 }
@@ -70,12 +70,12 @@ static int32_t check(const advrob_compressor *compressor, const advrob_model *mo
     if (compressor->kind->needs_calibration && calibration == NULL)
         return ar_error(ADVROB_E_INVALID, "compressor %s needs calibration images, got none",
                         compressor->kind->name);
-    const int32_t *shape = calibration != NULL ? calibration->images->shape : NULL;
     ar_shape in = model->nodes[0].shape;
-    if (shape != NULL && (shape[0] != in.c || shape[1] != in.h || shape[2] != in.w))
-        return ar_error(ADVROB_E_SHAPE,
-                        "calibration images are %d x %d x %d, the model takes %d x %d x %d",
-                        shape[0], shape[1], shape[2], in.c, in.h, in.w);
+    const int32_t shape[3] = {in.c, in.h, in.w};
+    int32_t status = calibration == NULL
+                         ? ADVROB_OK
+                         : ar_dataset_check(calibration, "calibration", "the model", shape, 0);
+    if (status < 0) return status;
     return ar_model_check_finite(model);
 }
 

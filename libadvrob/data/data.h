@@ -35,6 +35,11 @@ void ar_images_release(advrob_context *ctx, ar_images *images);
  * makes the dataset; takes over the store also on failure. */
 int32_t ar_dataset_create(advrob_context *ctx, ar_images *images, advrob_dataset **out);
 
+/* E_SHAPE unless the images have the shape that `taker` ("the model") takes, and no more classes
+ * than it has (classes 0: not asked). `what` names the images: "training". */
+int32_t ar_dataset_check(const advrob_dataset *dataset, const char *what, const char *taker,
+                         const int32_t shape[3], int32_t classes);
+
 void ar_dataset_retain(advrob_dataset *dataset);
 void ar_dataset_release(advrob_dataset *dataset); /* NULL is fine */
 

@@ -140,6 +140,19 @@ out:
     return status;
 }
 
+int32_t ar_dataset_check(const advrob_dataset *dataset, const char *what, const char *taker,
+                         const int32_t shape[3], int32_t classes) {
+    const ar_images *images = dataset->images;
+    if (memcmp(images->shape, shape, sizeof images->shape) != 0)
+        return ar_error(ADVROB_E_SHAPE, "%s images are %d x %d x %d, %s takes %d x %d x %d", what,
+                        images->shape[0], images->shape[1], images->shape[2], taker, shape[0],
+                        shape[1], shape[2]);
+    if (classes > 0 && images->classes > classes)
+        return ar_error(ADVROB_E_SHAPE, "%s images have %d classes, %s has %d", what,
+                        images->classes, taker, classes);
+    return ADVROB_OK;
+}
+
 void ar_dataset_retain(advrob_dataset *dataset) {
     atomic_fetch_add(&dataset->references, 1);
 }

@@ -46,7 +46,6 @@ static int32_t attack_group(advrob_target *target, const advrob_attack *attack, 
         room->ids[picked++] = first + i; /* the same draws whatever the target gets wrong */
     }
     if (picked == 0) return ADVROB_OK;
-    AR_TRY(ar_target_check_pixels(target, picked, room->picked));
     AR_TRY(ar_attack_run(attack, target, NULL, NULL, picked, room->picked, room->picked_y,
                          room->ids, NULL, room->predictions, NULL));
     for (int64_t i = 0; i < n; i++) {

@@ -150,17 +150,10 @@ typedef struct run {
 } run;
 
 static int32_t check_data(const run *r, const advrob_dataset *data, const char *what) {
-    const ar_images *images = data->images;
-    ar_shape shape = r->model->nodes[0].shape;
-    if (images->shape[0] != shape.c || images->shape[1] != shape.h || images->shape[2] != shape.w)
-        return ar_error(ADVROB_E_SHAPE, "%s images are %d x %d x %d, the model takes %d x %d x %d",
-                        what, images->shape[0], images->shape[1], images->shape[2], shape.c,
-                        shape.h, shape.w);
-    if (images->classes > ar_model_classes(r->model))
-        return ar_error(ADVROB_E_SHAPE, "%s images have %d classes, the model has %d", what,
-                        images->classes, ar_model_classes(r->model));
+    ar_shape in = r->model->nodes[0].shape;
+    const int32_t shape[3] = {in.c, in.h, in.w};
     if (data->count < 1) return ar_error(ADVROB_E_INVALID, "there are no %s images", what);
-    return ADVROB_OK;
+    return ar_dataset_check(data, what, "the model", shape, ar_model_classes(r->model));
 }
 
 static int32_t allocate(run *r) {

@@ -2,22 +2,16 @@
  * PGD, the outer minimum by the optimizer, on the adversarial images alone. */
 #include "method.h"
 
-/* An attack trusts its images; what is wrong with one is told with its batch. */
-static int32_t check(const ar_objective_room *room, const ar_batch *batch) {
+static int32_t prepare(void *self, const ar_batch *batch, float *const *inputs) {
+    ar_objective_room *room = self;
     char reason[AR_MESSAGE_SIZE];
-    int32_t status = ar_target_check_pixels(room->target, batch->n, batch->x);
-    if (status >= 0) return status;
+    int32_t status = ar_attack_run(room->attack, room->target, &room->attack_rooms, NULL, batch->n,
+                                   batch->x, batch->y, batch->ids, inputs[0], NULL, NULL);
+    if (status != ADVROB_E_RANGE && status != ADVROB_E_NONFINITE) return status;
+    /* What is wrong with an image is told with its batch. */
     ar_copy_text(reason, sizeof reason, ar_message());
     return ar_error(status, "batch %lld of epoch %lld: %s", (long long)batch->step,
                     (long long)batch->epoch + 1, reason);
-}
-
-static int32_t prepare(void *self, const ar_batch *batch, float *const *inputs) {
-    ar_objective_room *room = self;
-    int32_t status = check(room, batch);
-    if (status < 0) return status;
-    return ar_attack_run(room->attack, room->target, &room->attack_rooms, NULL, batch->n, batch->x,
-                         batch->y, batch->ids, inputs[0], NULL, NULL);
 }
 
 const ar_method ar_method_pgd_at = {

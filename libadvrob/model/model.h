@@ -128,11 +128,10 @@ typedef struct ar_zoo_net {
 int32_t ar_zoo_count(void);
 const ar_zoo_net *ar_zoo_at(int32_t index);
 extern const ar_option_table ar_zoo_options;
-/* Builds and initialises; the option "weights" is the caller's business (it reads a file): its
- * value,
- * "" when it is not set. */
-int32_t ar_zoo_weights(const advrob_options *options, ar_arena *arena, const char **path);
+/* Builds and initialises. The option "weights" is the caller's business (it reads a file). */
 int32_t ar_zoo_build(advrob_context *ctx, const char *name, const advrob_options *options,
                      advrob_model **out);
+/* The value of "weights"; "" when it is not set. */
+int32_t ar_zoo_weights(const advrob_options *options, ar_arena *arena, const char **path);
 
 #endif

@@ -94,7 +94,7 @@ int32_t ar_report_evaluate(advrob_report *report, advrob_target *target, const a
     advrob_attack *attacks[AR_MAX_ATTACKS];
     ar_evaluation result;
     ar_arena arena;
-    const int32_t *shape = test->images->shape;
+    const int32_t shape[3] = {target->shape.c, target->shape.h, target->shape.w};
     ar_option_scope scope = {"", &ar_evaluation_options};
     ar_arena_init(&arena, &report->ctx->memory);
     AR_TRY(ar_options_check(options, "evaluation", &scope, 1));
@@ -105,13 +105,7 @@ int32_t ar_report_evaluate(advrob_report *report, advrob_target *target, const a
         AR_FAIL(ADVROB_E_LIMIT, "evaluation: %zu attacks, expected at most %d", o.attacks.count,
                 AR_MAX_ATTACKS);
     AR_TRY(check_labels(&o));
-    if (shape[0] != target->shape.c || shape[1] != target->shape.h || shape[2] != target->shape.w ||
-        test->images->classes > target->classes)
-        AR_FAIL(
-            ADVROB_E_SHAPE,
-            "evaluation: images %d x %d x %d in %d classes, the target takes %d x %d x %d in %d",
-            shape[0], shape[1], shape[2], test->images->classes, target->shape.c, target->shape.h,
-            target->shape.w, target->classes);
+    AR_TRY(ar_dataset_check(test, "evaluation", "the target", shape, target->classes));
     for (size_t i = 0; i < o.attacks.count; i++, made++)
         AR_TRY(ar_attack_create(report->ctx, o.attacks.items[i].component,
                                 o.attacks.items[i].options, &attacks[i]));

@@ -232,4 +232,25 @@ static inline advrob_context *owned_context(owner *self, int32_t threads, int64_
     return ctx;
 }
 
+/* The group's fixture: a folder, and what an undisturbed run of one thread gives. */
+static char folder[] = "/tmp/advrob-e2e-XXXXXX";
+static char path[64];
+static result wanted;
+
+static int set_up(void **state) {
+    (void)state;
+    if (mkdtemp(folder) == NULL) return -1;
+    snprintf(path, sizeof path, "%s/net.safetensors", folder);
+    advrob_context *ctx = new_context(1, "auto");
+    run_pipeline(ctx, path, &wanted);
+    advrob_context_destroy(ctx);
+    return 0;
+}
+
+static int tear_down(void **state) {
+    (void)state;
+    remove(path);
+    return rmdir(folder);
+}
+
 #endif

@@ -8,10 +8,6 @@
 
 #include "tolerance.h"
 
-static char folder[] = "/tmp/advrob-e2e-XXXXXX";
-static char path[64];
-static result wanted; /* one thread */
-
 /* ---- Bits ---- */
 
 static void test_plausible(void **state) {
@@ -433,22 +429,6 @@ static void test_calling_thread(void **state) {
         advrob_target_destroy(target);
         advrob_context_destroy(ctx);
     }
-}
-
-static int set_up(void **state) {
-    (void)state;
-    if (mkdtemp(folder) == NULL) return -1;
-    snprintf(path, sizeof path, "%s/net.safetensors", folder);
-    advrob_context *ctx = new_context(1, "auto");
-    run_pipeline(ctx, path, &wanted);
-    advrob_context_destroy(ctx);
-    return 0;
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    remove(path);
-    return rmdir(folder);
 }
 
 int main(void) {

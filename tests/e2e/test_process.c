@@ -30,10 +30,6 @@ enum { SANITIZED = 1 };
 enum { SANITIZED = 0 };
 #endif
 
-static char folder[] = "/tmp/advrob-e2e-XXXXXX";
-static char path[64];
-static result wanted; /* undisturbed */
-
 static int32_t count_descriptors(void) {
     int32_t count = 0;
     DIR *open_files = opendir("/proc/self/fd");
@@ -493,22 +489,6 @@ static void test_load(void **state) {
         usleep(5000);
     assert_int_equal(count_threads(), threads);
     remove(copy);
-}
-
-static int set_up(void **state) {
-    (void)state;
-    if (mkdtemp(folder) == NULL) return -1;
-    snprintf(path, sizeof path, "%s/net.safetensors", folder);
-    advrob_context *ctx = new_context(1, "auto");
-    run_pipeline(ctx, path, &wanted);
-    advrob_context_destroy(ctx);
-    return 0;
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    remove(path);
-    return rmdir(folder);
 }
 
 int main(void) {

@@ -6,6 +6,7 @@
 #include "support/golden.h"
 
 #include "support/batch.h"
+#include "support/golden_net.h"
 #include "tolerance.h"
 
 static double worst_logits, worst_dx, worst_gradient, worst_parameters, worst_loss;
@@ -20,64 +21,17 @@ typedef struct answers {
     int32_t n;
 } answers;
 
-static void add_node(advrob_model *model, const char *op, const char *name, int32_t outputs,
-                     int32_t kernel, int32_t stride, int32_t *at) {
-    ar_attributes a = {.kernel = {kernel, kernel},
-                       .stride = {stride, stride},
-                       .padding = {kernel / 2, kernel / 2},
-                       .outputs = outputs,
-                       .bias = true};
-    int32_t inputs[AR_MAX_INPUTS] = {*at};
-    test_ok(ar_model_add(model, op, name, inputs, outputs > 0 ? &a : NULL, at));
-}
-
-/* EightLayerConv of the widths in the file; mean and std 0.5. */
-static advrob_model *build_eight(advrob_context *ctx, const ar_safetensors *file) {
-    advrob_model *model;
-    int32_t at = 0;
-    char name[32];
-    const double half = 0.5;
-    test_ok(ar_model_create(ctx, (ar_shape){1, 28, 28}, &model));
-    for (int32_t i = 1; i <= 6; i++) {
-        snprintf(name, sizeof name, "param.conv%d.weight", i);
-        const ar_stored *weight = ar_safetensors_find(file, name);
-        assert_non_null(weight);
-        snprintf(name, sizeof name, "conv%d", i);
-        add_node(model, "conv2d", name, (int32_t)weight->shape[0], 3, 2 - i % 2, &at);
-        snprintf(name, sizeof name, "relu%d", i);
-        add_node(model, "relu", name, 0, 0, 0, &at);
-    }
-    add_node(model, "flatten", "flatten", 0, 0, 0, &at);
-    add_node(model, "linear", "fc1", 16, 1, 1, &at);
-    add_node(model, "relu", "relu7", 0, 0, 0, &at);
-    add_node(model, "linear", "fc2", 10, 1, 1, &at);
-    test_ok(ar_model_set_normalisation(model, &half, 1, &half, 1));
-    return model;
-}
-
 static advrob_model *build(advrob_context *ctx, const char *net, const ar_safetensors *file) {
     advrob_model *model = NULL;
-    if (strcmp(net, "eight_layer_conv") == 0)
-        model = build_eight(ctx, file);
-    else
-        test_ok(
-            ar_zoo_build(ctx, strcmp(net, "residual") == 0 ? "tiny_residual" : net, NULL, &model));
+    if (strcmp(net, "residual") != 0) return golden_net(ctx, net, file);
+    test_ok(ar_zoo_build(ctx, "tiny_residual", NULL, &model));
     return model;
 }
 
 /* Parameters "<prefix>.<name>" of the file, in the slab's layout. */
 static ar_real *slab_of(const advrob_model *model, const ar_safetensors *file, const char *prefix) {
     ar_real *slab = malloc(sizeof(ar_real) * (size_t)model->slab_count);
-    for (int32_t i = 0; i < model->parameter_count; i++) {
-        const ar_parameter *p = &model->parameters[i];
-        char name[128];
-        int64_t count = 0;
-        snprintf(name, sizeof name, "%s.%s", prefix, p->name);
-        ar_real *values = golden_get(file, name, &count);
-        assert_int_equal(count, p->count);
-        memcpy(slab + p->offset, values, sizeof(ar_real) * (size_t)count);
-        free(values);
-    }
+    golden_slab(model, file, prefix, slab);
     return slab;
 }
 

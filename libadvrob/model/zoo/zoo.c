@@ -38,7 +38,8 @@ static const char *name_at(int32_t index) {
 }
 
 static int32_t find(const char *name, const ar_zoo_net **out) {
-    int32_t index, status = ar_find_name("model", name, ar_zoo_count(), name_at, &index);
+    int32_t index;
+    int32_t status = ar_find_name("model", name, ar_zoo_count(), name_at, &index);
     if (status >= 0) *out = nets[index];
     return status;
 }
