@@ -99,6 +99,23 @@ typedef struct ar_step_call {
     float step;
 } ar_step_call;
 
+/* Batch norm of a tile, by channel; products and sums are rounded one by one, in the order written.
+ *   forward:  y = (x - mean[c]) * scale[c] + shift[c]; relu: then as the slot relu, with its mask
+ *   backward: dx = (dy - dy_mean[c] - (x - mean[c]) * slope[c]) * scale[c]; with dy_mean NULL
+ *             (frozen statistics) dx = dy * scale[c], and x, mean and slope are not read
+ * The arrays by channel are not aligned. */
+typedef struct ar_norm_call {
+    int32_t lanes, channels, pixels;
+    const ar_real *mean, *scale, *shift, *dy_mean, *slope; /* [channels] */
+    const ar_real *x;                                      /* [pixels][channels][lanes] */
+    ar_real *y;
+    bool relu;
+    uint8_t *mask; /* relu: bits out (NULL: not wanted) */
+    const ar_real *dy;
+    ar_real *dx;
+    bool accumulate; /* backward: add to dx instead of writing it */
+} ar_norm_call;
+
 typedef struct ar_kernels {
     const char *name;
     int32_t gemm_block; /* outputs per block of packed weights */
@@ -113,6 +130,13 @@ typedef struct ar_kernels {
     /* y = bit ? x : 0; with accumulate y += (bit ? x : 0). In place is fine. */
     void (*gate)(int64_t n, const ar_real *x, const uint8_t *mask, ar_real *y, bool accumulate);
     void (*add)(int64_t n, const ar_real *a, const ar_real *b, ar_real *y);
+    void (*norm)(const ar_norm_call *call);
+    void (*norm_backward)(const ar_norm_call *call);
+    /* For each channel and lane, in double, over the pixels in order:
+     * sums[c][0][l] = sum of a, sums[c][1][l] = sum of a * b. a and b are [pixels][channels][lanes].
+     */
+    void (*channel_sums)(int32_t lanes, int32_t channels, int32_t pixels, const ar_real *a,
+                         const ar_real *b, double *sums);
     void (*quantize)(const ar_quant_call *call);
     void (*step)(const ar_step_call *call);
     /* Tile in and out: plain [count][channels][pixels] floats, count <= lanes.

@@ -15,6 +15,10 @@ void ar_avg_pool_backward_f32_c(const ar_pool_call *call);
 void ar_relu_f32_c(int64_t n, const ar_real *x, ar_real *y, uint8_t *mask);
 void ar_gate_f32_c(int64_t n, const ar_real *x, const uint8_t *mask, ar_real *y, bool accumulate);
 void ar_add_f32_c(int64_t n, const ar_real *a, const ar_real *b, ar_real *y);
+void ar_norm_f32_c(const ar_norm_call *call);
+void ar_norm_backward_f32_c(const ar_norm_call *call);
+void ar_channel_sums_f32_c(int32_t lanes, int32_t channels, int32_t pixels, const ar_real *a,
+                           const ar_real *b, double *sums);
 void ar_quantize_f32_c(const ar_quant_call *call);
 void ar_step_f32_c(const ar_step_call *call);
 void ar_load_f32_c(int32_t lanes, int32_t count, int32_t channels, int32_t pixels, const float *x,
@@ -40,6 +44,10 @@ void ar_relu_f32_avx2(int64_t n, const ar_real *x, ar_real *y, uint8_t *mask);
 void ar_gate_f32_avx2(int64_t n, const ar_real *x, const uint8_t *mask, ar_real *y,
                       bool accumulate);
 void ar_add_f32_avx2(int64_t n, const ar_real *a, const ar_real *b, ar_real *y);
+void ar_norm_f32_avx2(const ar_norm_call *call);
+void ar_norm_backward_f32_avx2(const ar_norm_call *call);
+void ar_channel_sums_f32_avx2(int32_t lanes, int32_t channels, int32_t pixels, const ar_real *a,
+                              const ar_real *b, double *sums);
 void ar_quantize_f32_avx2(const ar_quant_call *call);
 void ar_step_f32_avx2(const ar_step_call *call);
 void ar_load_f32_avx2(int32_t lanes, int32_t count, int32_t channels, int32_t pixels,

@@ -209,7 +209,7 @@ static int32_t set_up(run *r) {
                                   .branches = method->branches,
                                   .prepare = method->prepare,
                                   .loss = method->loss};
-    AR_TRY(ar_trainer_create(r->model, r->optimizer, r->options->batch_size, method->branches,
+    AR_TRY(ar_trainer_create(r->model, r->optimizer, r->options->batch_size, method->branches, true,
                              &r->trainer));
 out:
     return status;

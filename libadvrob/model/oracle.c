@@ -92,6 +92,11 @@ out:
     return status;
 }
 
+int32_t ar_target_from_model_batch(advrob_model *model, int64_t batch, advrob_target **out) {
+    (void)batch;
+    return ar_target_from_model(model, out);
+}
+
 /* The caller's functions. */
 
 static int32_t callback_open(advrob_target *target, void **session) {

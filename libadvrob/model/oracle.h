@@ -35,6 +35,10 @@ struct advrob_target {
 };
 
 int32_t ar_target_from_model(advrob_model *model, advrob_target **out);
+/* The same, but batch norms normalise by the batch, of at most `batch` images: such a target is not
+ * concurrent, gets whole batches, and an image's logits depend on its batch mates. The model's
+ * running statistics stay as they are. */
+int32_t ar_target_from_model_batch(advrob_model *model, int64_t batch, advrob_target **out);
 int32_t ar_target_from_callbacks(advrob_context *ctx, ar_shape shape, int32_t classes, double low,
                                  double high, advrob_forward_fn forward,
                                  advrob_backward_fn backward, void *user, advrob_target **out);

@@ -20,6 +20,7 @@ typedef struct ar_batch {
     const int32_t *y;   /* [n] */
     const int64_t *ids; /* [n]: number of each sample's visit: epoch * dataset size + position */
     int64_t epoch, step;
+    int64_t seed; /* of what training draws by itself: dropout */
 } ar_batch;
 
 typedef struct ar_objective {
@@ -76,10 +77,15 @@ typedef struct ar_step_result {
     int64_t correct; /* samples whose last branch is classified right */
 } ar_step_result;
 
-/* The largest batch is fixed here. The model's parameters are the trainer's to change. */
+/* The largest batch is fixed here. The model's parameters are the trainer's to change.
+ * batch_statistics: batch norms normalise by the batch, and move their running statistics; without,
+ * by the running statistics, which stay. */
 int32_t ar_trainer_create(advrob_model *model, const ar_optimizer *optimizer, int64_t batch,
-                          int32_t branches, ar_trainer **out);
+                          int32_t branches, bool batch_statistics, ar_trainer **out);
 void ar_trainer_destroy(ar_trainer *trainer); /* NULL is fine */
+/* The optimizer's state, [*count]: with the model's slab all that a step hands on to the next one.
+ * A checkpoint reads it and puts it back. */
+ar_real *ar_trainer_state(ar_trainer *trainer, int64_t *count);
 
 /* One step. On any failure, a loss or gradient that is not finite included, the weights are those
  * from before the step. */

@@ -62,11 +62,12 @@ out:
 }
 
 int32_t ar_trainer_create(advrob_model *model, const ar_optimizer *optimizer, int64_t batch,
-                          int32_t branches, ar_trainer **out) {
+                          int32_t branches, bool batch_statistics, ar_trainer **out) {
     int32_t status = ADVROB_OK;
     ar_trainer *trainer = NULL;
     ar_program *program = NULL;
     void *block = NULL;
+    (void)batch_statistics;
     AR_TRY(ar_model_program(model, &program));
     AR_TRY(ar_calloc(&model->ctx->memory, 1, sizeof *trainer, "trainer", &block));
     trainer = block;
@@ -93,6 +94,11 @@ void ar_trainer_destroy(ar_trainer *trainer) {
             ar_workspace_give(trainer->workspaces[i]);
     ar_arena_free(&trainer->arena);
     ar_free(memory, trainer);
+}
+
+ar_real *ar_trainer_state(ar_trainer *trainer, int64_t *count) {
+    *count = trainer->model->slab_count * trainer->optimizer->state;
+    return trainer->state;
 }
 
 typedef struct step_job {

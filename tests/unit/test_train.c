@@ -50,7 +50,7 @@ static void open_stepper(stepper *s, advrob_model *model, int64_t most) {
                                   .classes = ar_model_classes(model)};
     s->objective = (ar_objective){
         .self = &s->room, .branches = 1, .prepare = method->prepare, .loss = method->loss};
-    test_ok(ar_trainer_create(model, ar_optimizer_find("sgd"), most, 1, &s->trainer));
+    test_ok(ar_trainer_create(model, ar_optimizer_find("sgd"), most, 1, true, &s->trainer));
 }
 
 /* ---- against PyTorch ---- */

@@ -98,6 +98,61 @@ static inline void ar_ew_add(int64_t n, const ar_real *a, const ar_real *b, ar_r
         y[i] = a[i] + b[i];
 }
 
+/* ---- batch norm ---- */
+
+static inline void ar_ew_norm(const ar_norm_call *call) {
+    const int32_t lanes = call->lanes;
+    for (int32_t p = 0; p < call->pixels; p++)
+        for (int32_t c = 0; c < call->channels; c++) {
+            const int64_t at = ((int64_t)p * call->channels + c) * lanes;
+            const ar_real mean = call->mean[c], scale = call->scale[c], shift = call->shift[c];
+            const ar_real *x = call->x + at;
+            ar_real *y = call->y + at;
+            AR_IVDEP
+            for (int32_t l = 0; l < lanes; l++)
+                y[l] = (x[l] - mean) * scale + shift;
+        }
+    if (!call->relu) return;
+    int64_t n = (int64_t)call->pixels * call->channels * lanes;
+    ar_ew_relu(n, call->y, call->y, call->mask);
+}
+
+static inline void ar_ew_norm_backward(const ar_norm_call *call) {
+    const int32_t lanes = call->lanes;
+    const bool whole = call->dy_mean != NULL;
+    for (int32_t p = 0; p < call->pixels; p++)
+        for (int32_t c = 0; c < call->channels; c++) {
+            const int64_t at = ((int64_t)p * call->channels + c) * lanes;
+            const ar_real scale = call->scale[c], mean = whole ? call->mean[c] : 0;
+            const ar_real dy_mean = whole ? call->dy_mean[c] : 0;
+            const ar_real slope = whole ? call->slope[c] : 0;
+            const ar_real *dy = call->dy + at, *x = call->x + at;
+            ar_real *dx = call->dx + at, out[AR_MAX_LANES];
+            AR_IVDEP
+            for (int32_t l = 0; l < lanes; l++)
+                out[l] = whole ? (dy[l] - dy_mean - (x[l] - mean) * slope) * scale : dy[l] * scale;
+            AR_IVDEP
+            for (int32_t l = 0; l < lanes; l++)
+                dx[l] = call->accumulate ? dx[l] + out[l] : out[l];
+        }
+}
+
+static inline void ar_ew_channel_sums(int32_t lanes, int32_t channels, int32_t pixels,
+                                      const ar_real *a, const ar_real *b, double *sums) {
+    for (int32_t c = 0; c < channels; c++) {
+        double first[AR_MAX_LANES] = {0}, second[AR_MAX_LANES] = {0};
+        for (int32_t p = 0; p < pixels; p++) {
+            const int64_t at = ((int64_t)p * channels + c) * lanes;
+            for (int32_t l = 0; l < lanes; l++) {
+                first[l] += (double)a[at + l];
+                second[l] += (double)a[at + l] * (double)b[at + l];
+            }
+        }
+        memcpy(sums + (int64_t)c * 2 * lanes, first, sizeof(double) * (size_t)lanes);
+        memcpy(sums + ((int64_t)c * 2 + 1) * lanes, second, sizeof(double) * (size_t)lanes);
+    }
+}
+
 /* ---- quantization ---- */
 
 /* The numbers [i, i + n), n at most AR_EW_RUN, i a multiple of 8. A NaN stays one and counts as not
