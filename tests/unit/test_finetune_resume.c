@@ -197,9 +197,354 @@ static void test_cancelled(void **state) {
     }
 }
 
+/* Cancelled from outside, between two pieces of a parallel job: the step is dropped whole, and the
+ * optimizer's state with it. The kernels count, and cancel. */
+static advrob_context *victim;
+static _Atomic int64_t tiles, updates, cancel_at_tile, cancel_at_update;
+static const ar_kernels *real_kernels;
+
+static void count_tile(int32_t lanes, int32_t count, int32_t channels, int32_t pixels,
+                       const float *x, const ar_real *scale, const ar_real *shift, ar_real *tile) {
+    if (++tiles == cancel_at_tile) victim->cancelled = 1;
+    real_kernels->load(lanes, count, channels, pixels, x, scale, shift, tile);
+}
+
+static void count_update(int64_t n, ar_real *w, ar_real *v, const ar_real *g, ar_real rate,
+                         ar_real momentum, ar_real decay) {
+    if (++updates == cancel_at_update) victim->cancelled = 1;
+    real_kernels->sgd(n, w, v, g, rate, momentum, decay);
+}
+
+/* Cancelled after so many tiles or updates, again and again until it ends. */
+static void interrupt_within(world *w, int64_t at_tile, int64_t at_update,
+                             const advrob_model *wanted, const advrob_history *told) {
+    int32_t status = ADVROB_E_CANCELLED, stops = 0;
+    advrob_model *model = NULL;
+    advrob_history *history = NULL;
+    for (;; stops++) {
+        w->ctx->cancelled = 0;
+        tiles = updates = 0;
+        cancel_at_tile = at_tile;
+        cancel_at_update = at_update;
+        status = call(w, "pgd_at", ATTACK "alarm_steps=2", true, true, 0, &model, &history);
+        if (status != ADVROB_E_CANCELLED || stops == 100) break;
+        ar_model_release(model);
+    }
+    test_ok(status);
+    assert_true(stops > 0);
+    assert_memory_equal(model->slab, wanted->slab, slab_bytes(wanted));
+    same_history(history, told);
+    ar_history_release(history);
+    ar_model_release(model);
+    forget(w);
+}
+
+static void test_cancelled_within(void **state) {
+    world *w = *state;
+    advrob_model *wanted = NULL;
+    advrob_history *told = NULL;
+    ar_kernels kernels = *w->ctx->kernels;
+    real_kernels = w->ctx->kernels;
+    victim = w->ctx;
+    kernels.load = count_tile;
+    kernels.sgd = count_update;
+    test_ok(call(w, "pgd_at", ATTACK "alarm_steps=2", false, true, 0, &wanted, &told));
+    w->ctx->kernels = &kernels;
+    for (int64_t at = 110; at < 300; at += 13) /* more than what is never cut takes */
+        interrupt_within(w, at, 0, wanted, told);
+    for (int64_t at = 2; at < EPOCHS * STEPS; at++)
+        interrupt_within(w, 0, at, wanted, told);
+    w->ctx->kernels = real_kernels;
+    w->ctx->cancelled = 0;
+    ar_history_release(told);
+    ar_model_release(wanted);
+}
+
+/* ---- budgets and patience ---- */
+
+/* Stopped by time at some step k: the bits and the history of max_steps = k. */
+static void test_budget(void **state) {
+    world *w = *state;
+    char text[128];
+    advrob_model *timed = NULL, *counted = NULL;
+    advrob_history *a = NULL, *b = NULL;
+    test_ok(call(w, "standard", "minutes=1e-9", false, true, 0, &timed, &a));
+    assert_true(cell(a, 0, "steps") == 1 && cell(a, 0, "valid_accuracy") > 0);
+    assert_string_equal(word(a, "ended"), "budget");
+    test_ok(call(w, "standard", "max_steps=1", false, true, 0, &counted, &b));
+    assert_memory_equal(timed->slab, counted->slab, slab_bytes(timed));
+    same_history(a, b);
+    ar_history_release(a);
+    ar_history_release(b);
+    ar_model_release(timed);
+    ar_model_release(counted);
+    for (int32_t steps = 1; steps <= EPOCHS * STEPS + 1; steps++) {
+        bool all = steps >= EPOCHS * STEPS;
+        snprintf(text, sizeof text, "max_steps=%d", steps);
+        test_ok(call(w, "standard", text, false, true, 0, &counted, &b));
+        int32_t rows = all ? EPOCHS : (steps + STEPS - 1) / STEPS;
+        assert_int_equal(advrob_history_rows(b), rows);
+        assert_true(cell(b, rows - 1, "steps") == (all ? EPOCHS * STEPS : steps));
+        assert_string_equal(word(b, "ended"), all ? "finished" : "budget");
+        ar_history_release(b);
+        ar_model_release(counted);
+    }
+}
+
+/* Time that was used before a resume counts. */
+static void test_budget_resumed(void **state) {
+    world *w = *state;
+    advrob_model *model = NULL, *counted = NULL;
+    advrob_history *a = NULL, *b = NULL;
+    assert_int_equal(call(w, "standard", "", true, true, 4, &model, &a), ADVROB_E_CANCELLED);
+    ar_model_release(model);
+    test_ok(call(w, "standard", "minutes=1e-9", true, true, 0, &model, &a));
+    assert_int_equal(w->calls, 0);
+    test_ok(call(w, "standard", "max_steps=4", false, true, 0, &counted, &b));
+    assert_memory_equal(model->slab, counted->slab, slab_bytes(model));
+    same_history(a, b);
+    ar_history_release(a);
+    ar_history_release(b);
+    ar_model_release(model);
+    ar_model_release(counted);
+    forget(w);
+}
+
+static void test_patience(void **state) {
+    world *w = *state;
+    advrob_model *model = NULL;
+    advrob_history *history = NULL;
+    /* With a rate of zero the first epoch stays the best. */
+    test_ok(call(w, "standard", "epochs=9 lr=0 patience=2", false, true, 0, &model, &history));
+    assert_int_equal(advrob_history_rows(history), 3);
+    assert_string_equal(word(history, "ended"), "patience");
+    ar_history_release(history);
+    ar_model_release(model);
+    static const char *const needy[] = {"patience=1", "select=robust", "best_path=/nowhere/best"};
+    for (size_t i = 0; i < sizeof needy / sizeof needy[0]; i++) {
+        assert_int_equal(call(w, "standard", needy[i], false, false, 0, &model, &history),
+                         ADVROB_E_INVALID);
+        assert_non_null(strstr(ar_message(), "needs validation images"));
+        ar_model_release(model);
+    }
+}
+
+/* ---- what is kept ---- */
+
+static void same_as_file(const world *w, const char *path, const advrob_model *model) {
+    advrob_model *read = NULL;
+    test_ok(ar_model_file_load(w->ctx, path, &read));
+    assert_true(ar_model_digest(read) == ar_model_digest(model));
+    ar_model_release(read);
+}
+
+static void test_model_files(void **state) {
+    world *w = *state;
+    char text[1024], best_path[320], last_path[320];
+    advrob_model *best = NULL, *last = NULL;
+    advrob_history *history = NULL;
+    snprintf(best_path, sizeof best_path, "%s/best.safetensors", w->folder);
+    snprintf(last_path, sizeof last_path, "%s/last.safetensors", w->folder);
+    for (int32_t k = 0; k < 2; k++) {
+        /* A rate that overshoots, so that the best is not the last. */
+        snprintf(text, sizeof text,
+                 "lr=0.2 schedule=constant epochs=6 keep=%s best_path=%s last_path=%s",
+                 k == 0 ? "best" : "last", best_path, last_path);
+        test_ok(call(w, "standard", text, false, true, 0, k == 0 ? &best : &last, &history));
+        ar_history_release(history);
+        same_as_file(w, k == 0 ? best_path : last_path, k == 0 ? best : last);
+    }
+    same_as_file(w, best_path, best);
+    assert_true(ar_model_digest(best) != ar_model_digest(last));
+    /* A file that cannot be written is a warning on the way and an error at the end. */
+    w->warnings = 0;
+    advrob_model *model = NULL;
+    assert_int_equal(
+        call(w, "standard", "last_path=/nowhere/last", false, false, 0, &model, &history),
+        ADVROB_E_IO);
+    assert_non_null(strstr(ar_message(), "/nowhere/last"));
+    assert_int_equal(w->warnings, EPOCHS + 1);
+    w->warnings = 0;
+    ar_model_release(model);
+    ar_model_release(best);
+    ar_model_release(last);
+    remove(best_path);
+    remove(last_path);
+}
+
+static int32_t robust_hits(const world *w, advrob_model *model) {
+    advrob_options *options = test_options("epsilon=0.1 step=0.05 steps=3 seed=5");
+    advrob_attack *attack = NULL;
+    advrob_target *target = NULL;
+    float x[64], adversarial[64], z[CLASSES];
+    int32_t y, hits = 0;
+    test_ok(ar_attack_create(w->ctx, "pgd", options, &attack));
+    test_ok(ar_target_from_model(model, &target));
+    for (int64_t i = 0; i < w->valid->count; i++) {
+        test_ok(ar_dataset_gather(w->valid, i, NULL, 1, x, &y));
+        test_ok(ar_target_forward(target, 1, x, z));
+        if (ar_argmax(CLASSES, z) != y) continue;
+        test_ok(ar_attack_run(attack, target, NULL, NULL, 1, x, &y, &i, adversarial, NULL, NULL));
+        test_ok(ar_target_forward(target, 1, adversarial, z));
+        hits += ar_argmax(CLASSES, z) == y;
+    }
+    ar_target_release(target);
+    ar_attack_release(attack);
+    ar_options_destroy(options);
+    return hits;
+}
+
+/* Accuracy under PGD, image by image, and that the best by it is kept. */
+static void test_select(void **state) {
+    world *w = *state;
+    static const char *const ways[] = {"clean", "robust", "sum"};
+    char text[192];
+    for (int32_t i = 0; i < 3; i++) {
+        advrob_model *model = NULL;
+        advrob_history *history = NULL;
+        snprintf(text, sizeof text,
+                 "lr=0.05 epochs=6 select=%s valid.epsilon=0.1 valid.step=0.05 valid.steps=3",
+                 ways[i]);
+        test_ok(call(w, "standard", text, false, true, 0, &model, &history));
+        double top = -1, clean = 0, robust = 0;
+        for (int32_t row = 0; row < advrob_history_rows(history); row++) {
+            double c = cell(history, row, "valid_accuracy");
+            double r = cell(history, row, "valid_robust_accuracy");
+            assert_true(isnan(r) == (i == 0));
+            double score = i == 0 ? c : i == 1 ? r : c + r;
+            if (score <= top) continue;
+            top = score;
+            clean = c;
+            robust = r;
+        }
+        int32_t hits = robust_hits(w, model);
+        print_message("%s: clean %.3f, robust %.3f\n", ways[i], clean, hits / 30.0);
+        if (i > 0) assert_int_equal(hits, lrint(30 * robust));
+        ar_history_release(history);
+        ar_model_release(model);
+    }
+}
+
+/* ---- other runs ---- */
+
+static void test_refused(void **state) {
+    world *w = *state;
+    char all[1024];
+    advrob_model *model = NULL, *other = NULL;
+    advrob_history *history = NULL;
+    advrob_options *seeded = test_options("seed=77");
+    assert_int_equal(call(w, "standard", "", true, true, 4, &model, &history), ADVROB_E_CANCELLED);
+    ar_model_release(model);
+    model = test_zoo(w->ctx, "tiny");
+    test_ok(ar_zoo_build(w->ctx, "tiny", seeded, &other));
+    const struct {
+        const char *method, *text, *says;
+        advrob_model *model;
+        const advrob_dataset *data, *valid;
+    } wrong[] = {
+        {"pgd_at", "", "the method", model, w->data, w->valid},
+        {"standard", "", "in the model", other, w->data, w->valid},
+        {"standard", "", "in the training data", model, w->valid, w->valid},
+        {"standard", "", "in the validation data", model, w->data, w->data},
+        {"standard", "", "in the validation data", model, w->data, NULL},
+        {"standard", " momentum=0.8", "(momentum=0.9 there, momentum=0.8 here)", model, w->data,
+         w->valid},
+        {"standard", " epochs=4", "(epochs=3 there, epochs=4 here)", model, w->data, w->valid},
+        {"standard", " valid.steps=3", "(valid.steps=20 there, valid.steps=3 here)", model, w->data,
+         w->valid},
+        {"standard", " seed=6", "(seed=5 there, seed=6 here)", model, w->data, w->valid},
+        {"standard", " milestones=1,2", "(milestones= there, milestones=1,2 here)", model, w->data,
+         w->valid},
+        {"standard", " seed=6", "in the model, the training data, the options", other, w->valid,
+         w->valid},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        uint64_t digest = ar_model_digest(wrong[i].model);
+        snprintf(all, sizeof all, "%scheckpoint=%s%s", COMMON, w->path, wrong[i].text);
+        int32_t status = finetune_run(wrong[i].model, wrong[i].method, all, wrong[i].data,
+                                      wrong[i].valid, &history);
+        if (status != ADVROB_E_INVALID || strstr(ar_message(), wrong[i].says) == NULL ||
+            strstr(ar_message(), w->path) == NULL)
+            fail_msg("case %zu: %d, %s", i, status, ar_message());
+        assert_true(ar_model_digest(wrong[i].model) == digest && history == NULL);
+    }
+    /* Paths, times and threads make no other run. */
+    snprintf(all, sizeof all, "%scheckpoint=%s minutes=5 checkpoint_minutes=3 last_path=%s/last",
+             COMMON, w->path, w->folder);
+    w->calls = w->cancel_at = 0;
+    test_ok(finetune_run(model, "standard", all, w->data, w->valid, NULL));
+    assert_int_equal(w->calls, EPOCHS * STEPS - 4);
+    snprintf(all, sizeof all, "%s/last", w->folder);
+    remove(all);
+    ar_options_destroy(seeded);
+    ar_model_release(model);
+    ar_model_release(other);
+    forget(w);
+}
+
+/* resume = 0 starts anew over another run's files, and can then be resumed itself. */
+static void test_anew(void **state) {
+    world *w = *state;
+    advrob_model *model = NULL, *wanted = NULL;
+    advrob_history *history = NULL, *told = NULL;
+    test_ok(call(w, "standard", "", false, true, 0, &wanted, &told));
+    for (int64_t at = 1; at < 8; at++) {
+        test_ok(call(w, "standard", "epochs=1", true, true, 0, &model, &history));
+        ar_history_release(history);
+        ar_model_release(model);
+        assert_int_equal(call(w, "standard", "resume=0", true, true, at, &model, &history),
+                         ADVROB_E_CANCELLED);
+        ar_model_release(model);
+        test_ok(call(w, "standard", "", true, true, 0, &model, &history));
+        assert_int_equal(w->calls, EPOCHS * STEPS - at);
+        assert_memory_equal(model->slab, wanted->slab, slab_bytes(wanted));
+        same_history(history, told);
+        ar_history_release(history);
+        ar_model_release(model);
+        forget(w);
+    }
+    ar_history_release(told);
+    ar_model_release(wanted);
+}
+
+/* Steps allocate nothing, checkpoints or not; a checkpoint allocates when it is written. */
+static void test_steady(void **state) {
+    world *w = *state, *whole = w, single = *w;
+    static const char *const ways[] = {"", ATTACK "alarm_steps=1"};
+    /* One thread: which of several gets a tile, and so a workspace, is a matter of luck. */
+    single.ctx = test_context(1);
+    single.ctx->kernels = whole->ctx->kernels;
+    w = &single;
+    for (int32_t i = 0; i < 2; i++) {
+        uint64_t calls[2];
+        for (int32_t k = 0; k < 2; k++) {
+            char text[256];
+            advrob_model *model = NULL;
+            advrob_history *history = NULL;
+            snprintf(text, sizeof text, "%s batch_size=8 epochs=1 max_steps=%d", ways[i],
+                     k == 0 ? 2 : 5);
+            calls[k] = w->ctx->memory.calls;
+            test_ok(
+                call(w, i == 0 ? "standard" : "pgd_at", text, true, false, 0, &model, &history));
+            calls[k] = w->ctx->memory.calls - calls[k];
+            ar_history_release(history);
+            ar_model_release(model);
+            forget(w);
+        }
+        print_message("%llu allocations for 2 steps, %llu for 5\n", (unsigned long long)calls[0],
+                      (unsigned long long)calls[1]);
+        assert_true(calls[0] == calls[1]);
+    }
+    ar_context_release(single.ctx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cancelled),
+        cmocka_unit_test(test_cancelled), cmocka_unit_test(test_cancelled_within),
+        cmocka_unit_test(test_budget),    cmocka_unit_test(test_budget_resumed),
+        cmocka_unit_test(test_patience),  cmocka_unit_test(test_model_files),
+        cmocka_unit_test(test_select),    cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_anew),      cmocka_unit_test(test_steady),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
