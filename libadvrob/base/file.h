@@ -27,6 +27,9 @@ extern const ar_file_ops ar_file_ops_posix;
 int32_t ar_file_read(advrob_context *ctx, const char *path, uint64_t limit, uint8_t **data,
                      size_t *size);
 
+/* Whether something is at `path`. E_IO names path and reason if it cannot be told. */
+int32_t ar_file_exists(advrob_context *ctx, const char *path, bool *exists);
+
 /* The first bytes of a file that has no length of its own, as under /sys: up to size - 1 of them,
  * terminated; at the file's end or when `text` is full. The number of bytes, or -errno (no
  * message is set). */
