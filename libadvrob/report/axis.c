@@ -10,7 +10,7 @@
 #define X_TICKS 8
 #define X_ROOM (AR_PLOT_WIDTH - 90.0) /* the least that the frame takes of the width */
 #define X_PAD 0.04                    /* of the range, so that no marker stands on the frame */
-#define HUGE_SHARE 1e12               /* no share: printed as it is */
+#define HUGE_SHARE 1e6                /* no share: printed as it is */
 #define TINY 1e-290                   /* a range below is none: steps would lose their digits */
 #define FAR 1e6   /* outside of a range that the caller gave: still a number that SVG can take */
 #define WIDE 0.64 /* of the font's size: a digit of a broad font (DejaVu) */
@@ -19,7 +19,8 @@ double ar_text_width(const char *text, size_t length, double size) {
     double width = 0;
     for (size_t at = 0; at < length;) {
         size_t n = ar_utf8_length(text + at, length - at);
-        width += n >= 3 ? 1 : WIDE; /* CJK and symbols are as wide as high */
+        bool wide = n >= 3 || strchr("%+@mwMW", text[at]) != NULL; /* n >= 3: CJK, symbols */
+        width += wide ? 1 : WIDE;
         at += n > 0 ? n : 1;
     }
     return width * size;
