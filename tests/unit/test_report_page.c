@@ -519,6 +519,36 @@ static void test_not_given(void **state) {
     close_place(&p);
 }
 
+/* Every option of plots and series is listed, and takes its default as text. */
+static void test_listing(void **state) {
+    (void)state;
+    static const char *const names[2] = {"plot", "series"};
+    static const int32_t counts[2] = {9, 5};
+    static const double v[1] = {1};
+    const char *option, *initial, *help;
+    place p;
+    open_place(&p, NULL);
+    assert_int_equal(advrob_component_count("report"), 2);
+    for (int32_t c = 0; c < 2; c++) {
+        advrob_options *all = test_options("");
+        assert_string_equal(advrob_component_name_at("report", c), names[c]);
+        assert_int_equal(advrob_option_count("report", names[c]), counts[c]);
+        for (int32_t i = 0; i < counts[c]; i++) {
+            int32_t type;
+            test_ok(advrob_option_at("report", names[c], i, &option, &type, &initial, NULL, &help));
+            assert_true(strlen(help) > 3);
+            if (type == ADVROB_TYPE_F64)
+                test_ok(ar_options_set_f64(all, option, NAN));
+            else if (initial[0] != 0)
+                test_ok(ar_options_set_text(all, option, initial));
+        }
+        test_ok(c == 0 ? advrob_report_add_plot(p.report, "t", "x", "y", all)
+                       : advrob_report_add_series(p.report, "s", 1, v, v, NULL, NULL, all));
+        ar_options_destroy(all);
+    }
+    close_place(&p);
+}
+
 /* ---- memory and files ---- */
 
 static void test_failing_files(void **state) {
@@ -554,10 +584,11 @@ static void test_failing_files(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_structure),  cmocka_unit_test(test_empty),
-        cmocka_unit_test(test_escaping),   cmocka_unit_test(test_values),
-        cmocka_unit_test(test_odd_series), cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_not_given),  cmocka_unit_test(test_failing_files),
+        cmocka_unit_test(test_structure),     cmocka_unit_test(test_empty),
+        cmocka_unit_test(test_escaping),      cmocka_unit_test(test_values),
+        cmocka_unit_test(test_odd_series),    cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_not_given),     cmocka_unit_test(test_listing),
+        cmocka_unit_test(test_failing_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
