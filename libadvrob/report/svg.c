@@ -8,8 +8,8 @@
 #define FRAME_HEIGHT 214.0
 #define RIGHT (AR_PLOT_WIDTH - 18.0)
 #define LINE_HEIGHT 18.0
-#define MARKER 4.5 /* half of a marker's size */
-#define CAP 4.0    /* half of the cap of an error bar */
+#define MARKER 4.0 /* half of a marker's size */
+#define CAP 5.0    /* half of the cap of an error bar */
 
 typedef struct canvas {
     ar_buffer *out;
