@@ -10,13 +10,17 @@
 #define X_TICKS 8
 #define X_ROOM (AR_PLOT_WIDTH - 90.0) /* the least that the frame takes of the width */
 #define X_PAD 0.04                    /* of the range, so that no marker stands on the frame */
-#define WIDE 0.64                     /* of the font's size: a digit of a broad font (DejaVu) */
+#define HUGE_SHARE 1e6                /* no share: printed as it is */
+#define TINY 1e-290                   /* a range below is none: steps would lose their digits */
+#define FAR 1e6   /* outside of a range that the caller gave: still a number that SVG can take */
+#define WIDE 0.64 /* of the font's size: a digit of a broad font (DejaVu) */
 
 double ar_text_width(const char *text, size_t length, double size) {
     double width = 0;
     for (size_t at = 0; at < length;) {
         size_t n = ar_utf8_length(text + at, length - at);
-        width += n >= 3 ? 1 : WIDE; /* CJK and symbols are as wide as high */
+        bool wide = n >= 3 || strchr("%+@mwMW", text[at]) != NULL; /* n >= 3: CJK, symbols */
+        width += wide ? 1 : WIDE;
         at += n > 0 ? n : 1;
     }
     return width * size;
@@ -31,7 +35,8 @@ static double scale(bool log, double value) {
 double ar_axis_place(const ar_axis *axis, double value) {
     /* A quarter of each: the difference of two numbers of the largest size stays finite. */
     double low = scale(axis->log, axis->low) / 4, high = scale(axis->log, axis->high) / 4;
-    return (scale(axis->log, value) / 4 - low) / (high - low);
+    double place = (scale(axis->log, value) / 4 - low) / (high - low);
+    return fmin(fmax(place, -FAR), FAR);
 }
 
 static void include(ar_axis *axis, double value) {
@@ -44,18 +49,27 @@ static double clamp(double value) {
     return value > DBL_MAX ? DBL_MAX : value < -DBL_MAX ? -DBL_MAX : value;
 }
 
+/* Whether the ends are far enough apart for steps between them to keep their digits. */
+static bool is_range(const ar_axis *axis) {
+    if (!(axis->low < axis->high)) return false;
+    if (axis->log) return log10(axis->high) - log10(axis->low) > 1e-6;
+    return axis->high / 4 - axis->low / 4 >
+           fmax(fabs(axis->low), fabs(axis->high)) / 4 * 1e-9 + TINY;
+}
+
 /* Room around what is no range: nothing at all, or one value. */
 static void widen(ar_axis *axis) {
     double middle = axis->low / 2 + axis->high / 2, size = fabs(middle);
     if (axis->low > axis->high) {
         axis->low = axis->log ? 1 : 0;
         axis->high = axis->log ? 10 : 1;
+    } else if (is_range(axis)) {
+        return;
     } else if (axis->log) {
-        if (log10(axis->high) - log10(axis->low) > 1e-6) return;
         axis->low = fmax(middle / 2, DBL_MIN);
         axis->high = clamp(middle * 2);
-    } else if (axis->high / 4 - axis->low / 4 <= size / 4 * 1e-9) {
-        double room = axis->percent ? 0.05 : size > 0 ? size * 0.1 : 1;
+    } else {
+        double room = axis->percent ? 0.05 : size > TINY ? size * 0.1 : 1;
         if (room < size * 1e-6) room = size * 0.1;
         axis->low = clamp(middle - room);
         axis->high = clamp(middle + room);
@@ -66,20 +80,20 @@ static void widen(ar_axis *axis) {
 static void set_ends(ar_axis *axis, double low, double high) {
     if (!isnan(low)) axis->low = low;
     if (!isnan(high)) axis->high = high;
-    if (axis->low < axis->high) return;
-    double room = axis->log ? 0 : fmax(fabs(axis->low), fabs(axis->high)) * 0.1;
-    if (room == 0) room = 1;
+    if (is_range(axis)) return;
+    double end = isnan(high) ? axis->low : axis->high;
+    double room = fabs(end) > TINY ? fabs(end) * 0.1 : 1;
     if (isnan(high))
-        axis->high = axis->log ? axis->low * 10 : axis->low + room;
+        axis->high = axis->log ? end * 10 : end + room;
     else
-        axis->low = axis->log ? axis->high / 10 : axis->high - room;
+        axis->low = axis->log ? end / 10 : end - room;
 }
 
 /* ---- labels ---- */
 
 void ar_axis_print(bool percent, double value, char *text) {
     double size = fabs(value);
-    if (percent)
+    if (percent && size < HUGE_SHARE)
         ar_format(text, AR_TICK_TEXT, "%.4g %%", value * 100 + 0.0);
     else if (size >= 1e5 && size < 1e15)
         ar_format(text, AR_TICK_TEXT, "%.0f", value);
@@ -96,13 +110,15 @@ static void print_tick(const ar_axis *axis, double value, double step, char *tex
     } units[] = {{1e9, "G"}, {1e6, "M"}, {1e3, "k"}, {1, ""}};
     double size = fmax(fabs(axis->low), fabs(axis->high)), unit = 1;
     const char *name = "";
-    if (axis->percent) {
+    if (axis->percent && size < HUGE_SHARE) {
         unit = 0.01;
         name = " %";
-    } else if (size >= 1e12 || step < 1e-6) {
-        ar_format(text, AR_TICK_TEXT, "%.6g", value);
+    }
+    if (size >= 1e12 || step < 1e-6) {
+        ar_format(text, AR_TICK_TEXT, "%.6g%s", value / unit, name);
         return;
-    } else if (size >= 1e4) {
+    }
+    if (!axis->percent && size >= 1e4) {
         int32_t i = 0;
         while (size < units[i].unit)
             i++;
@@ -133,10 +149,11 @@ static ar_tick *add_tick(ar_axis *axis, double value) {
 }
 
 static void linear_ticks(ar_axis *axis, double step) {
-    double slack = step * 1e-6; /* a tick at the very end counts in spite of rounding */
+    const double slack = 1e-6; /* of a step: a tick at the very end counts in spite of rounding */
     axis->tick_count = 0;
-    for (double k = ceil((axis->low - slack) / step); k <= (axis->high + slack) / step; k++) {
-        ar_tick *tick = add_tick(axis, k * step + 0.0);
+    for (double k = ceil(axis->low / step - slack); k <= axis->high / step + slack; k++) {
+        double value = fmin(fmax(k * step, -DBL_MAX), DBL_MAX) + 0.0;
+        ar_tick *tick = add_tick(axis, value);
         if (tick == NULL) return;
         print_tick(axis, tick->value, step, tick->text);
     }

@@ -176,9 +176,9 @@ static bool is_empty_column(const advrob_report *report, int32_t column) {
 }
 
 /* Six digits are enough for the eye; JSON and CSV have all. */
-static void put_value(ar_buffer *buffer, const char *tag, const ar_cell *cell) {
+static void put_value(ar_buffer *buffer, const char *tag, const ar_cell *cell, bool align) {
     bool number = cell->kind == ADVROB_TYPE_F64 || cell->kind == ADVROB_TYPE_I64;
-    ar_buffer_add(buffer, number ? "<%s class=\"number\">" : "<%s>", tag);
+    ar_buffer_add(buffer, number && align ? "<%s class=\"number\">" : "<%s>", tag);
     if (cell->kind == ADVROB_TYPE_STR)
         put_text(buffer, cell->text);
     else if (cell->kind == ADVROB_TYPE_F64)
@@ -204,7 +204,7 @@ static void put_rows(const advrob_report *report, ar_buffer *buffer) {
         ar_buffer_add(buffer, "<tr>");
         for (int32_t c = 0; c < report->column_count; c++)
             if (!is_empty_column(report, c))
-                put_value(buffer, "td", c < report->widths[r] ? &report->rows[r][c] : &empty);
+                put_value(buffer, "td", c < report->widths[r] ? &report->rows[r][c] : &empty, true);
         ar_buffer_add(buffer, "</tr>\n");
     }
     ar_buffer_add(buffer, "</tbody></table></div>\n</details>\n</section>\n");
@@ -223,14 +223,14 @@ static void put_settings(const advrob_report *report, ar_buffer *buffer) {
             if (&report->settings[i].value == command) continue;
             ar_buffer_add(buffer, "<tr>");
             put_element(buffer, "td", report->settings[i].key);
-            put_value(buffer, "td", &report->settings[i].value);
+            put_value(buffer, "td", &report->settings[i].value, false);
             ar_buffer_add(buffer, "</tr>\n");
         }
         ar_buffer_add(buffer, "</tbody></table></div>\n");
     }
     if (command != NULL) {
         ar_buffer_add(buffer, "<h3>How to run it again</h3>\n");
-        put_value(buffer, "pre", command);
+        put_value(buffer, "pre", command, false);
     }
     ar_buffer_add(buffer, "\n</section>\n");
 }

@@ -28,7 +28,7 @@ static const ar_option plot_entries[] = {
     AR_F64_ARRAY(plot_options, x_ticks, -LARGEST, LARGEST, "exact positions of the x ticks"),
     AR_STR(plot_options, note, "", NULL, "caption under the plot"),
 };
-static const ar_option_table plot_table = AR_TABLE(plot_options, plot_entries);
+const ar_option_table ar_plot_options = AR_TABLE(plot_options, plot_entries);
 
 typedef struct series_options {
     const char *style, *marker, *labels;
@@ -43,7 +43,7 @@ static const ar_option series_entries[] = {
            "default: by the color"),
     AR_STR(series_options, labels, "", NULL, "names of the points, newline-separated"),
 };
-static const ar_option_table series_table = AR_TABLE(series_options, series_entries);
+const ar_option_table ar_series_options = AR_TABLE(series_options, series_entries);
 
 /* ---- lists of texts ---- */
 
@@ -152,12 +152,12 @@ int32_t ar_page_add_plot(ar_page *page, const char *title, const char *x_name, c
                          const advrob_options *options) {
     int32_t status = ADVROB_OK;
     ar_arena *arena = &page->arena;
-    ar_option_scope scope = {"", &plot_table};
+    ar_option_scope scope = {"", &ar_plot_options};
     plot_options o;
     ar_item *item;
     void *block;
     AR_TRY(ar_options_check(options, "plot", &scope, 1));
-    AR_TRY(ar_options_read(options, "plot", "", &plot_table, arena, &o));
+    AR_TRY(ar_options_read(options, "plot", "", &ar_plot_options, arena, &o));
     AR_TRY(new_item(page, AR_ITEM_PLOT, &item));
     AR_TRY(ar_arena_alloc(arena, 1, sizeof(ar_plot), "report plot", &block));
     ar_plot *plot = block;
@@ -239,13 +239,13 @@ int32_t ar_page_add_series(ar_page *page, const char *name, int64_t n, const dou
                            const advrob_options *options) {
     int32_t status = ADVROB_OK;
     ar_arena *arena = &page->arena;
-    ar_option_scope scope = {"", &series_table};
+    ar_option_scope scope = {"", &ar_series_options};
     series_options o;
     ar_plot *plot = page->plot;
     void *block;
     AR_TRY(check_series(page, name, n, x, y, low, high));
     AR_TRY(ar_options_check(options, "series", &scope, 1));
-    AR_TRY(ar_options_read(options, "series", "", &series_table, arena, &o));
+    AR_TRY(ar_options_read(options, "series", "", &ar_series_options, arena, &o));
     if (o.labels[0] != 0) AR_TRY(check_lines("labels of a series", o.labels, n));
     AR_TRY(ar_arena_alloc(arena, 1, sizeof(ar_series), "report series", &block));
     ar_series *series = block;

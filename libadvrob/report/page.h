@@ -83,6 +83,7 @@ typedef struct ar_page {
 } ar_page;
 
 /* page.c. Semantics and errors: include/advrob/report.h. */
+extern const ar_option_table ar_plot_options, ar_series_options;
 void ar_page_init(ar_page *page, ar_memory *memory);
 void ar_page_free(ar_page *page);
 int32_t ar_page_set_title(ar_page *page, const char *title);

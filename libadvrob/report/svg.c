@@ -8,8 +8,8 @@
 #define FRAME_HEIGHT 214.0
 #define RIGHT (AR_PLOT_WIDTH - 18.0)
 #define LINE_HEIGHT 18.0
-#define MARKER 4.5 /* half of a marker's size */
-#define CAP 4.0    /* half of the cap of an error bar */
+#define MARKER 4.0 /* half of a marker's size */
+#define CAP 5.0    /* half of the cap of an error bar */
 
 typedef struct canvas {
     ar_buffer *out;
@@ -90,7 +90,7 @@ static void draw_x_ticks(const canvas *c) {
         if (x < half) x = half; /* a long label stays within the picture */
         if (x > AR_PLOT_WIDTH - half) x = AR_PLOT_WIDTH - half;
         ar_buffer_add(c->out, "<text class=\"tick\" text-anchor=\"middle\" x=\"%.1f\" y=\"%.1f\">",
-                      x, c->bottom + LINE_HEIGHT + 1);
+                      x, c->bottom + LINE_HEIGHT + 4);
         ar_html_text(c->out, tick->text, strlen(tick->text));
         ar_buffer_add(c->out, "</text>\n");
     }
@@ -201,7 +201,7 @@ void ar_svg_plot(const ar_plot *plot, int32_t number, ar_buffer *buffer) {
     c.left = fmin(widest + 12, AR_PLOT_WIDTH / 2.0);
     c.top = LINE_HEIGHT * count_lines(plot->y_name) + 14;
     c.bottom = c.top + FRAME_HEIGHT;
-    double height = c.bottom + LINE_HEIGHT * (1 + count_lines(plot->x_name)) + 12;
+    double height = c.bottom + LINE_HEIGHT * (1 + count_lines(plot->x_name)) + 14;
     ar_buffer_add(buffer, "<svg viewBox=\"0 0 %d %.0f\" role=\"img\" aria-label=\"", AR_PLOT_WIDTH,
                   height);
     ar_html_text(buffer, plot->title, strlen(plot->title));
@@ -213,7 +213,7 @@ void ar_svg_plot(const ar_plot *plot, int32_t number, ar_buffer *buffer) {
     draw_name(buffer, plot->y_name, "start", 0, LINE_HEIGHT - 4);
     draw_y_ticks(&c);
     draw_x_ticks(&c);
-    draw_name(buffer, plot->x_name, "middle", (c.left + RIGHT) / 2, c.bottom + 2 * LINE_HEIGHT + 6);
+    draw_name(buffer, plot->x_name, "middle", (c.left + RIGHT) / 2, c.bottom + 2 * LINE_HEIGHT + 8);
     ar_buffer_add(buffer, "<g clip-path=\"url(#clip%d)\">\n", number);
     for (const ar_series *s = plot->first; s != NULL; s = s->next)
         draw_series(&c, s);

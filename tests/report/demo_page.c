@@ -5,6 +5,7 @@
 #include <advrob/advrob.h>
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -58,8 +59,13 @@ static void add_series(const char *name, int64_t n, const double *x, const doubl
     advrob_options_destroy(o);
 }
 
+/* How far point i of n has fallen: at the end by 1; backwards: at the start. */
+static double fall_at(int64_t i, int64_t n, bool backwards) {
+    return pow((double)(backwards ? n - 1 - i : i) / (double)(n - 1), 4);
+}
+
 /* Clean and robust accuracy of three fine-tunings, and the paper's points. */
-static void add_family(const double *x, int64_t n, double drop) {
+static void add_family(const double *x, int64_t n, double drop, bool backwards) {
     static const char *const names[3] = {"no fine-tuning", "standard fine-tuning",
                                          "adversarial fine-tuning"};
     static const double clean[3] = {0.88, 0.915, 0.858}, robust[3] = {0.05, 0.158, 0.683};
@@ -68,16 +74,16 @@ static void add_family(const double *x, int64_t n, double drop) {
     for (int32_t f = 0; f < 3; f++) {
         double fall = f == 0 ? 3 * drop : drop;
         for (int64_t i = 0; i < n; i++)
-            y[i] = fmax(0.1, clean[f] - fall * pow((double)i / (double)(n - 1), 4));
+            y[i] = fmax(0.1, clean[f] - fall * fall_at(i, n, backwards));
         snprintf(name, sizeof name, "%s, clean", names[f]);
         add_series(name, n, x, y, 0.01, f, 0, NULL, NULL, NULL);
         for (int64_t i = 0; i < n; i++)
-            y[i] = fmax(0, robust[f] - fall * pow((double)i / (double)(n - 1), 4));
+            y[i] = fmax(0, robust[f] - fall * fall_at(i, n, backwards));
         snprintf(name, sizeof name, "%s, under attack", names[f]);
         add_series(name, n, x, y, 0.02, f, 1, NULL, NULL, NULL);
     }
     for (int64_t i = 0; i < n; i++)
-        paper[i] = 0.70 - drop * pow((double)i / (double)(n - 1), 4);
+        paper[i] = 0.70 - drop * fall_at(i, n, backwards);
     add_series("paper, adversarial fine-tuning, under attack", n, x, paper, 0, 2, 0, "cross",
                "points", NULL);
 }
@@ -91,12 +97,12 @@ static void add_compression(void) {
                 "attack with 20 steps. Bars are 95 % intervals over the test images."));
     add_plot("Accuracy against sparsity", "sparsity (share of filters removed)",
              "accuracy on 10,000 test images", "Crosses: figures read from the paper.", percent());
-    add_family(sparsity, 10, 0.3);
+    add_family(sparsity, 10, 0.3, false);
     advrob_options *o = percent();
     check(advrob_options_set_str(o, "x_scale", "log"));
     check(advrob_options_set_f64_array(o, "x_ticks", bits, 5));
     add_plot("Accuracy against bits", "bits per weight", "accuracy on 10,000 test images", NULL, o);
-    add_family(bits, 5, -0.25);
+    add_family(bits, 5, 0.3, true);
 }
 
 static void add_strength(void) {
