@@ -50,17 +50,15 @@ static int32_t run_all(job *j) {
         progress_say(&j->progress, "%d of %d points are finished already in %s", before,
                      j->plan.count, j->settings->out);
     }
-    for (int32_t i = 0; i < j->plan.count; i++) {
-        if (find_row(j->results, &j->plan.points[i]) < 0) {
-            j->progress.work_left += point_work(j, i);
-        }
-    }
+    TRY(estimate(j));
     for (int32_t i = 0; i < j->plan.count; i++) {
         if (find_row(j->results, &j->plan.points[i]) >= 0) continue;
         if (stopped) return ADVROB_E_CANCELLED;
         TRY(run_point(j, i));
     }
     TRY(write_results(j)); /* also where nothing was left to do: results.json may be missing */
+    TRY(run_curves(j));
+    TRY(write_page(j));
 out:
     return status;
 }
@@ -88,6 +86,7 @@ static int finish(job *j, int32_t status) {
     print_table(j);
     print_findings(j);
     printf("Results: %s/results.csv, %s/results.json; nets: %s/models\n", out, out, out);
+    printf("Page: %s/report.html\n", out);
     if (fflush(stdout) != 0) return complain(FAILED, "cannot write to the standard output");
     return 0;
 }

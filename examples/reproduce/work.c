@@ -11,9 +11,20 @@ double train_work(const job *j, const char *options, bool adversarial, int64_t i
     return passes * option_number(options, "epochs", 1) * (double)images;
 }
 
-double score_work(const job *j) {
-    return (1 + 0.8 * 2 * option_number(score_attack, "steps", 20)) *
-           (double)j->settings->preset->test_images;
+double attack_work(const char *attack, int64_t images) {
+    return (1 + 0.8 * 2 * option_number(attack, "steps", 20)) * (double)images;
+}
+
+/* Latencies, with one thread too. Float nets only. */
+static double measure_work(const job *j, const point *p) {
+    double threads = advrob_context_threads(j->ctx);
+    if (strcmp(p->compression, "quant") == 0) return 0;
+    return (1 + 64) * (1 + threads) * (1 + j->settings->preset->latency_repeats);
+}
+
+double score_work(const job *j, const point *p) {
+    return point_scale(p) *
+           (attack_work(score_attack, j->settings->preset->test_images) + measure_work(j, p));
 }
 
 double point_scale(const point *p) {
@@ -39,17 +50,18 @@ static bool shared_before(const job *j, int32_t index) {
 double point_work(const job *j, int32_t index) {
     const point *p = &j->plan.points[index];
     const preset *set = j->settings->preset;
-    double work = score_work(j) * point_scale(p), seconds = 0;
+    double work = score_work(j, p);
     char name[128];
     if (strcmp(p->compression, "none") == 0) {
         name_base(p->base, p->seed, name, sizeof name);
-        if (step_done(j, name, &seconds)) return work;
+        if (step_done(j, name, NULL)) return work;
         return work + train_work(j, set->base[p->base], p->base == 1, set->base_images[p->base]);
     }
     if (strcmp(p->finetune, "none") == 0) return work;
+    name_finetuned(p, name, sizeof name);
+    if (step_done(j, name, NULL)) return work;
     double tuning =
         train_work(j, set->finetune, strcmp(p->finetune, "adversarial") == 0, set->finetune_images);
     if (!is_quantized_last(p)) return work + tuning * point_scale(p);
-    name_finetuned(p, name, sizeof name);
-    return step_done(j, name, &seconds) || shared_before(j, index) ? work : work + tuning;
+    return shared_before(j, index) ? work : work + tuning;
 }
