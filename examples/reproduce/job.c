@@ -163,7 +163,9 @@ int32_t job_open(job *j) {
     TRY(put_settings(j, j->results));
     TRY(read_report(j, "results.csv", j->results));
     TRY(open_report(j, "steps.csv", &j->steps));
-    TRY(open_report(j, "history.csv", &j->history));
+    TRY(advrob_report_create(j->ctx, &j->history));
+    TRY(history_declare(j->history));
+    TRY(read_report(j, "history.csv", j->history));
     TRY(open_report(j, "classes.csv", &j->classes));
     TRY(open_report(j, "curves.csv", &j->curves));
     j->opened = true;

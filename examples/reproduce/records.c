@@ -49,17 +49,26 @@ static int32_t put_number(advrob_report *r, const advrob_history *h, int32_t row
     return advrob_report_put_f64(r, column, value);
 }
 
+static const char *const history_columns[] = {
+    "epoch", "lr", "loss", "accuracy", "fgsm_accuracy", "pgd_accuracy", "seconds", "cpu_seconds"};
+enum { HISTORY_COLUMNS = sizeof history_columns / sizeof history_columns[0] };
+
+/* The same columns whatever is trained first. */
+int32_t history_declare(advrob_report *history) {
+    int32_t status = advrob_report_add_column(history, "step");
+    for (int32_t i = 0; i < HISTORY_COLUMNS && status == 0; i++)
+        status = advrob_report_add_column(history, history_columns[i]);
+    return status;
+}
+
 int32_t history_keep(job *j, const char *name, const advrob_history *h) {
-    static const char *const columns[] = {
-        "epoch",         "lr",           "loss",    "accuracy",
-        "fgsm_accuracy", "pgd_accuracy", "seconds", "cpu_seconds"};
     int32_t status = 0;
     if (last_row(j->history, "step", name) >= 0) return 0;
     for (int32_t row = 0; row < advrob_history_rows(h); row++) {
         TRY(advrob_report_add_row(j->history));
         TRY(advrob_report_put_str(j->history, "step", name));
-        for (size_t i = 0; i < sizeof columns / sizeof columns[0]; i++) {
-            TRY(put_number(j->history, h, row, columns[i]));
+        for (int32_t i = 0; i < HISTORY_COLUMNS; i++) {
+            TRY(put_number(j->history, h, row, history_columns[i]));
         }
     }
     TRY(write_report(j, j->history, "history.csv"));

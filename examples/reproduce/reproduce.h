@@ -176,6 +176,7 @@ int32_t load_model(job *j, const char *name, advrob_model **out);
 bool step_done(const job *j, const char *name, step *out);
 /* Saves the model and the row, and removes the checkpoint. */
 int32_t step_keep(job *j, const char *name, const advrob_model *model, const step *s);
+int32_t history_declare(advrob_report *history);
 int32_t history_keep(job *j, const char *name, const advrob_history *h);
 int32_t classes_keep(job *j, const char *name, const advrob_report *score);
 double class_accuracy(const job *j, const char *name, int32_t k, const char *column);
