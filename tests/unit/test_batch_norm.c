@@ -403,8 +403,6 @@ static void test_batch_target(void **state) {
     test_ok(ar_target_loss_gradient(batch, "ce", 20, x, y, NULL, dx));
     assert_int_equal(ar_model_check_unfrozen(model), ADVROB_E_BUSY);
     assert_true(ar_model_digest(model) == digest);
-    /* Moving one image along its gradient changes another one's loss: the gradient is the batch's.
-     */
     ar_target_release(frozen);
     ar_target_release(batch);
     test_ok(ar_model_check_unfrozen(model));
