@@ -23,7 +23,7 @@ out:
 
 const ar_zoo_net ar_zoo_tiny_batch_norm = {
     "tiny_batch_norm",
-    "a residual net of 3 convolutions with batch norms and dropout, on 6 x 6 images",
-    {2, 6, 6},
-    3,
+    "a residual net of 3 convolutions with batch norms and dropout, on 8 x 8 images",
+    {1, 8, 8},
+    10,
     build};
