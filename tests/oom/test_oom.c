@@ -403,6 +403,51 @@ static void scenario_report(run *r) {
     look_at_text(r, text);
 }
 
+/* The page's parts; each is added once, whatever was refused before. */
+static void fill_page(run *r, advrob_report *report) {
+    static const double v[3] = {1, 2, 4};
+    static const int32_t shape[3] = {1, SIDE, SIDE};
+    CALL(r, advrob_report_set_title(report, "title"));
+    CALL(r, advrob_report_add_figure(report, "1 %", "label"));
+    CALL(r, advrob_report_add_heading(report, "heading"));
+    CALL(r, advrob_report_add_text(report, "text"));
+    CALL(r, advrob_options_set_str(r->options[0], "x_scale", "log"));
+    CALL(r, advrob_options_set_f64_array(r->options[0], "x_ticks", v, 3));
+    CALL(r, advrob_report_add_plot(report, "plot", "x", "y", r->options[0]));
+    CALL(r, advrob_options_set_str(r->options[1], "labels", "a\nb\nc"));
+    CALL(r, advrob_report_add_series(report, "series", 3, v, v, v, v, r->options[1]));
+    CALL(r, advrob_report_add_images(report, "images", 2, 1, shape, images, "a\nb", "c\nd"));
+    CALL(r, advrob_report_add_table(report, "table", "a\nb"));
+    CALL(r, advrob_report_add_table_row(report, "1\n2"));
+    CALL(r, advrob_report_add_row(report));
+    CALL(r, advrob_report_put_f64(report, "share", 0.5));
+    CALL(r, advrob_report_set_str(report, "command", "again"));
+}
+
+static void look_at_file(run *r, const char *name) {
+    static char text[65536];
+    FILE *file = fopen(path_of(name), "rb");
+    assert_non_null(file);
+    size_t size = fread(text, 1, sizeof text, file);
+    fclose(file);
+    assert_true(size > 0 && size < sizeof text);
+    look(r, text, size);
+}
+
+static void scenario_page(run *r) {
+    MAKE(r, r->reports[0], advrob_report_create(r->ctx, &r->reports[0]));
+    new_options(r, 0);
+    if (!r->over) new_options(r, 1);
+    if (!r->over) fill_page(r, r->reports[0]);
+    if (r->over) return;
+    CALL(r, advrob_report_write(r->reports[0], path_of("page.html")));
+    CALL(r, advrob_report_write(r->reports[0], path_of("page.json")));
+    CALL(r, advrob_report_write_plots(r->reports[0], path_of("plots.csv")));
+    look_at_file(r, "page.html");
+    look_at_file(r, "page.json");
+    look_at_file(r, "plots.csv");
+}
+
 /* ---- The sweep ---- */
 
 static bool file_contains(const char *name, const char *word) {
@@ -536,6 +581,7 @@ static const struct {
     {"finetune", scenario_finetune},
     {"batch_norm", scenario_batch_norm},
     {"report", scenario_report},
+    {"page", scenario_page},
     {"row", scenario_row},
 };
 enum { SCENARIOS = sizeof scenarios / sizeof scenarios[0] };
