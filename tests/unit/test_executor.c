@@ -182,7 +182,7 @@ static size_t run_tile(ar_workspace *w, int32_t count, const float *x, const flo
     if (w->mode == AR_RUN_FORWARD) return used;
     ar_run_backward(w, dout, (float *)(void *)(result + used));
     used += pixels * (size_t)count;
-    if (w->mode == AR_RUN_INPUT_GRADIENT) return used;
+    if (w->mode < AR_RUN_TRAIN) return used;
     ar_real *scratch = calloc(slab + 1, 1);
     memset(result + used, 0, slab);
     for (int64_t i = 0; i < ar_run_gradient_pieces(program); i++)
