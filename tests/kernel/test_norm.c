@@ -2,7 +2,7 @@
  * near to them in double. */
 #include "guarded.h"
 
-#define ROUNDS 150
+#define ROUNDS 60
 
 /* A call on random sizes; buffers that backward reads too. */
 typedef struct norm_case {
