@@ -1,4 +1,5 @@
-/* Evaluation and reports: rows of named figures, written as CSV or JSON.
+/* Evaluation and reports: rows of named figures, written as CSV or JSON; and a page for people,
+ * with plots, images and tables, written as HTML.
  *
  *     advrob_report_create(ctx, &r);
  *     advrob_report_set_str(r, "dataset", "fashion-mnist");        // a setting of the whole run
@@ -6,6 +7,11 @@
  *     advrob_report_put_str(r, "model", "pruned");
  *     advrob_report_evaluate(r, target, test, opts);               // puts the accuracies
  *     advrob_report_write(r, "results.csv");
+ *
+ *     advrob_report_set_title(r, "Pruned nets under attack");
+ *     advrob_report_add_plot(r, "Accuracy", "sparsity (share of filters)", "accuracy", NULL);
+ *     advrob_report_add_series(r, "pruned", 3, sparsity, accuracy, NULL, NULL, NULL);
+ *     advrob_report_write(r, "page.html");
  */
 #ifndef ADVROB_REPORT_H
 #define ADVROB_REPORT_H
@@ -25,7 +31,8 @@ ADVROB_API void advrob_report_destroy(advrob_report *report);
 /* Declares a column; columns are written in the order in which they were declared or first put. */
 ADVROB_API int32_t advrob_report_add_column(advrob_report *report, const char *column);
 
-/* Settings of the whole run (JSON only). */
+/* Settings of the whole run (JSON and HTML; the page shows the setting "command" as the way to run
+ * it again). */
 ADVROB_API int32_t advrob_report_set_str(advrob_report *report, const char *key, const char *value);
 ADVROB_API int32_t advrob_report_set_f64(advrob_report *report, const char *key, double value);
 
@@ -62,13 +69,76 @@ ADVROB_API int32_t advrob_report_evaluate(advrob_report *report, advrob_target *
 ADVROB_API int32_t advrob_model_latency(const advrob_model *model, int64_t batch, int32_t repeats,
                                         double *milliseconds);
 
-/* Writes the report; the ending chooses the format: ".csv" or ".json". Whole or not at all.
- * Errors: E_UNSUPPORTED (ending), E_IO. */
+/* Writes the report; the ending chooses the format: ".csv" (the rows), ".json" (settings, rows,
+ * plots, tables) or ".html" (one page that loads nothing from elsewhere; below). Whole or not at
+ * all. Errors: E_UNSUPPORTED (ending), E_IO, E_NOMEM. */
 ADVROB_API int32_t advrob_report_write(const advrob_report *report, const char *path);
 
 /* Reads rows back from a CSV file written by advrob_report_write; they are appended, on an
  * error none. Errors: E_IO, E_FORMAT, E_LIMIT, E_NOMEM. */
 ADVROB_API int32_t advrob_report_read_csv(advrob_report *report, const char *path);
+
+/* ---- The page ----
+ *
+ * Title and large figures stand on top; what is added stands below in the order in which it was
+ * added, under the headings. The page ends with all rows and all settings as tables. All texts are
+ * UTF-8 and copied, and are escaped when the page is written: control characters and what is no
+ * UTF-8 become U+FFFD. Lists of texts are separated by newlines. A failed call leaves the report as
+ * it was. Errors of all: E_NOMEM. */
+
+/* The page's title. */
+ADVROB_API int32_t advrob_report_set_title(advrob_report *report, const char *title);
+
+/* A large figure on top of the page ("68.3 %") with what it means. */
+ADVROB_API int32_t advrob_report_add_figure(advrob_report *report, const char *value,
+                                            const char *label);
+
+/* Starts a section of the page. What is added later stands in it; what is added before the first
+ * heading stands under the title. */
+ADVROB_API int32_t advrob_report_add_heading(advrob_report *report, const char *text);
+
+/* A paragraph. */
+ADVROB_API int32_t advrob_report_add_text(advrob_report *report, const char *text);
+
+/* A plot without series. The names of the axes bear their unit ("sparsity (share of filters)").
+ * Options: "x_scale" (linear, log or category: each point of the first series stands at its x and
+ * its label names it), "x_low", "x_high", "y_low", "y_high" (default: from the data), "percent_x",
+ * "percent_y" (1: ticks from 0 to 1 read 0 % to 100 %), "x_ticks" (exact positions of the ticks),
+ * "note" (a caption under the plot). Errors: E_RANGE (an empty range, a log axis at 0 or below),
+ * those of options. */
+ADVROB_API int32_t advrob_report_add_plot(advrob_report *report, const char *title,
+                                          const char *x_name, const char *y_name,
+                                          const advrob_options *options);
+
+/* A series of the last plot. x, y [n]; low, high [n] are the ends of the error bars, both or
+ * neither NULL. A NaN in y is a gap, a NaN in low or high leaves that bar out. n 0 is an entry of
+ * the legend without points. Options: "style" (line, points, both), "color" (0 to 7; -1, the
+ * default: by the number of the series), "dash" (1: dashed line and hollow markers, for the second
+ * of two quantities that share a colour), "marker" (circle, square, diamond, cross, triangle;
+ * default: by the colour), "labels" (names of the n points). Errors: E_INVALID (no plot yet, one of
+ * low and high, number of labels), E_NONFINITE (infinite; NaN in x), E_RANGE (n below 0, low above
+ * high, 0 or below on a log axis): they name series and point. */
+ADVROB_API int32_t advrob_report_add_series(advrob_report *report, const char *name, int64_t n,
+                                            const double *x, const double *y, const double *low,
+                                            const double *high, const advrob_options *options);
+
+/* A grid of small images. shape [3]: channels (1 or 3), height, width; x [rows, columns, channels,
+ * height, width] in [0, 1], what is outside is clamped. row_names: `rows` names; captions: rows *
+ * columns texts, row by row; either may be NULL. Errors: E_SHAPE, E_RANGE, E_INVALID (number of
+ * texts), E_NONFINITE (NaN), E_LIMIT (over 64 MiB of pixels or 4096 images). */
+ADVROB_API int32_t advrob_report_add_images(advrob_report *report, const char *title, int64_t rows,
+                                            int64_t columns, const int32_t *shape, const float *x,
+                                            const char *row_names, const char *captions);
+
+/* A table without rows, by its column names; and a row of the last table. Cells that are numbers
+ * ("0.5", "68.3 %") are aligned right. Errors: E_INVALID (no table yet, number of cells). */
+ADVROB_API int32_t advrob_report_add_table(advrob_report *report, const char *title,
+                                           const char *columns);
+ADVROB_API int32_t advrob_report_add_table_row(advrob_report *report, const char *cells);
+
+/* Every point of every plot as CSV, whatever the path's ending: plot, series, label, x, y, low,
+ * high. Whole or not at all. Errors: E_IO, E_NOMEM. */
+ADVROB_API int32_t advrob_report_write_plots(const advrob_report *report, const char *path);
 
 #ifdef __cplusplus
 }

@@ -119,6 +119,20 @@ static const ar_option_table *evaluation_table(int32_t i, int32_t part, const ch
     return part == 0 ? &ar_evaluation_options : NULL;
 }
 
+static int32_t report_count(void) {
+    return 2;
+}
+
+static void report_at(int32_t i, const char **name, const char **help) {
+    *name = i == 0 ? "plot" : "series";
+    *help = i == 0 ? "a plot on a report's page" : "a curve or points of a plot";
+}
+
+static const ar_option_table *report_table(int32_t i, int32_t part, const char **prefix) {
+    *prefix = "";
+    return part > 0 ? NULL : i == 0 ? &ar_plot_options : &ar_series_options;
+}
+
 static const kind kinds[] = {
     {"attack", ar_attack_count, attack_at, attack_table},
     {"compressor", ar_compressor_count, compressor_at, compressor_table},
@@ -130,6 +144,7 @@ static const kind kinds[] = {
     {"schedule", ar_schedule_count, schedule_at, no_table},
     {"context", one, context_at, context_table},
     {"evaluation", one, evaluation_at, evaluation_table},
+    {"report", report_count, report_at, report_table},
 };
 
 static const kind *find_kind(const char *name) {

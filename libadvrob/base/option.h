@@ -18,7 +18,7 @@ typedef struct ar_option {
     int32_t type;        /* ADVROB_TYPE_* */
     size_t offset;       /* of the field in the component's option struct */
     double initial;      /* default of f64 and i64 */
-    double low, high;    /* inclusive range of f64 (NaN is always refused) and i64 */
+    double low, high;    /* inclusive range of f64 (NaN: only if it is the default) and i64 */
     const char *text;    /* str: default */
     const char *choices; /* str: "a|b|c", or NULL for any text */
     const char *help;

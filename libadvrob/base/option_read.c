@@ -115,7 +115,8 @@ static int32_t refuse_entry(const reader *r, int32_t code, const ar_entry *e, co
 }
 
 static bool in_range(const ar_option *o, double value) {
-    return value >= o->low && value <= o->high; /* false for NaN */
+    if (isnan(value)) return isnan(o->initial); /* where NaN stands for "not given" */
+    return value >= o->low && value <= o->high;
 }
 
 /* "0.05" or "8/255", spaces around it allowed. */

@@ -358,6 +358,23 @@ uint64_t ar_fnv(uint64_t hash, const void *data, size_t size) {
     return hash;
 }
 
+size_t ar_utf8_length(const char *text, size_t left) {
+    const unsigned char *s = (const unsigned char *)text;
+    unsigned c = s[0], low = 0x80, high = 0xbf;
+    size_t length;
+    if (c < 0x80) return 1;
+    if (c < 0xc2 || c > 0xf4) return 0;
+    length = c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4;
+    if (c == 0xe0) low = 0xa0;  /* overlong */
+    if (c == 0xed) high = 0x9f; /* surrogates */
+    if (c == 0xf0) low = 0x90;  /* overlong */
+    if (c == 0xf4) high = 0x8f; /* past U+10FFFF */
+    if (length > left || s[1] < low || s[1] > high) return 0;
+    for (size_t i = 2; i < length; i++)
+        if (s[i] < 0x80 || s[i] > 0xbf) return 0;
+    return length;
+}
+
 void ar_copy_text(char *buffer, size_t size, const char *text) {
     if (size == 0) return;
     size_t n = strnlen(text, size - 1);

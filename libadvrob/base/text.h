@@ -40,6 +40,9 @@ int32_t ar_buffer_status(ar_buffer *buffer);
 #define AR_FNV_START 0xcbf29ce484222325ull
 uint64_t ar_fnv(uint64_t hash, const void *data, size_t size);
 
+/* Length of the UTF-8 sequence at text (Unicode, table 3-7), 0 when there is none. left > 0 */
+size_t ar_utf8_length(const char *text, size_t left);
+
 /* Edit distance of two names: insertions, deletions, replacements and swaps of neighbours; and the
  * distance from which a name no longer counts as `name` with a slip of the pen. */
 int32_t ar_distance(const char *a, const char *b);

@@ -71,23 +71,6 @@ static size_t skip_digits(parser *p) {
     return p->at - from;
 }
 
-/* Length of the UTF-8 sequence at s (Unicode, table 3-7), 0 when there is none. */
-static size_t utf8_length(const unsigned char *s, size_t left) {
-    unsigned c = s[0], low = 0x80, high = 0xbf;
-    size_t length;
-    if (c < 0x80) return 1;
-    if (c < 0xc2 || c > 0xf4) return 0;
-    length = c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4;
-    if (c == 0xe0) low = 0xa0;  /* overlong */
-    if (c == 0xed) high = 0x9f; /* surrogates */
-    if (c == 0xf0) low = 0x90;  /* overlong */
-    if (c == 0xf4) high = 0x8f; /* past U+10FFFF */
-    if (length > left || s[1] < low || s[1] > high) return 0;
-    for (size_t i = 2; i < length; i++)
-        if (s[i] < 0x80 || s[i] > 0xbf) return 0;
-    return length;
-}
-
 /* Strings */
 
 static void put(parser *p, const void *data, size_t size) {
@@ -189,7 +172,7 @@ static int32_t parse_string(parser *p, const char **text, size_t *length) {
             if (status < 0) return status;
             continue;
         }
-        size_t n = utf8_length((const unsigned char *)p->text + p->at, p->size - p->at);
+        size_t n = ar_utf8_length(p->text + p->at, p->size - p->at);
         if (n == 0) return fail_at(p, p->at, "not UTF-8");
         put(p, p->text + p->at, n);
         p->at += n;
@@ -490,13 +473,19 @@ static size_t escape_byte(unsigned char c, char *escape) {
 void ar_json_write_string(ar_buffer *buffer, const char *text) {
     ar_buffer_bytes(buffer, "\"", 1);
     const char *run = text;
-    for (; *text; text++) {
+    for (size_t step = 1; *text; text += step) {
         char escape[8];
         size_t n = escape_byte((unsigned char)*text, escape);
-        if (n == 0) continue;
+        step = n > 0 ? 1 : ar_utf8_length(text, strnlen(text, 4));
+        if (n == 0 && step > 0) continue;
+        if (step == 0) { /* not UTF-8, which the reader would refuse: U+FFFD */
+            step = 1;
+            n = 3;
+            memcpy(escape, "\xef\xbf\xbd", n);
+        }
         ar_buffer_bytes(buffer, run, (size_t)(text - run));
         ar_buffer_bytes(buffer, escape, n);
-        run = text + 1;
+        run = text + step;
     }
     ar_buffer_bytes(buffer, run, (size_t)(text - run));
     ar_buffer_bytes(buffer, "\"", 1);
@@ -522,7 +511,7 @@ void ar_json_quote(char *buffer, size_t size, const char *text) {
     while (*text) {
         char escape[8];
         size_t n = escape_byte((unsigned char)*text, escape), step = 1;
-        if (n == 0) n = step = utf8_length((const unsigned char *)text, strnlen(text, 4));
+        if (n == 0) n = step = ar_utf8_length(text, strnlen(text, 4));
         if (n == 0) { /* not UTF-8 */
             n = step = 1;
             escape[0] = '?';

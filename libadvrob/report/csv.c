@@ -30,16 +30,20 @@ static bool parse_number(const char *field, ar_cell *cell) {
     return true;
 }
 
+static void print_in_quotes(ar_buffer *buffer, const char *text, size_t length) {
+    ar_buffer_add(buffer, "\"");
+    for (size_t i = 0; i < length; i++)
+        ar_buffer_add(buffer, text[i] == '"' ? "\"\"" : "%c", text[i]);
+    ar_buffer_add(buffer, "\"");
+}
+
 static void print_quoted(ar_buffer *buffer, const char *text) {
     ar_cell cell;
     if (strpbrk(text, ",\"\r\n") == NULL && !parse_number(text, &cell)) {
         ar_buffer_add(buffer, "%s", text);
         return;
     }
-    ar_buffer_add(buffer, "\"");
-    for (const char *c = text; *c != 0; c++)
-        ar_buffer_add(buffer, *c == '"' ? "\"\"" : "%c", *c);
-    ar_buffer_add(buffer, "\"");
+    print_in_quotes(buffer, text, strlen(text));
 }
 
 void ar_report_csv(const advrob_report *report, ar_buffer *buffer) {
@@ -60,6 +64,39 @@ void ar_report_csv(const advrob_report *report, ar_buffer *buffer) {
         }
         ar_buffer_add(buffer, "\n");
     }
+}
+
+/* One line a point; a NaN reads "nan", an error bar that was not given is empty. */
+static void print_points(const ar_plot *plot, const ar_series *series, ar_buffer *buffer) {
+    ar_lines labels = ar_lines_of(series->labels);
+    for (int64_t i = 0; i < series->count; i++) {
+        ar_text label = ar_lines_next(&labels);
+        print_quoted(buffer, plot->title);
+        ar_buffer_add(buffer, ",");
+        print_quoted(buffer, series->name);
+        ar_buffer_add(buffer, ",");
+        if (label.length > 0) print_in_quotes(buffer, label.at, label.length);
+        ar_buffer_add(buffer, ",%g,%g,", series->x[i], series->y[i]);
+        if (series->low != NULL) ar_buffer_add(buffer, "%g", series->low[i]);
+        ar_buffer_add(buffer, ",");
+        if (series->high != NULL) ar_buffer_add(buffer, "%g", series->high[i]);
+        ar_buffer_add(buffer, "\n");
+    }
+}
+
+int32_t ar_report_write_plots(const advrob_report *report, const char *path) {
+    int32_t status = ADVROB_OK;
+    ar_buffer buffer;
+    ar_buffer_init(&buffer, &report->ctx->memory);
+    ar_buffer_add(&buffer, "plot,series,label,x,y,low,high\n");
+    for (const ar_item *item = report->page.first; item != NULL; item = item->next)
+        for (const ar_series *s = item->plot == NULL ? NULL : item->plot->first; s; s = s->next)
+            print_points(item->plot, s, &buffer);
+    AR_TRY(ar_buffer_status(&buffer));
+    AR_TRY(ar_file_write(report->ctx, path, buffer.data, buffer.length));
+out:
+    ar_buffer_free(&buffer);
+    return status;
 }
 
 /* A reader of one field after another; fields are unquoted in place. */

@@ -1,5 +1,5 @@
-/* The report as JSON: {"settings": {...}, "rows": [{...}, ...]}; and the choice of format by
- * ending. */
+/* The report as JSON: {"settings": {...}, "rows": [{...}, ...], "plots": [{...}, ...],
+ * "tables": [{...}, ...]}; and the choice of format by ending. */
 #include <string.h>
 
 #include "report.h"
@@ -28,7 +28,102 @@ static void print_row(const advrob_report *report, int32_t row, ar_buffer *buffe
     ar_buffer_add(buffer, "}");
 }
 
-void ar_report_json(const advrob_report *report, ar_buffer *buffer) {
+/* Lines of a text as an array of `count` strings. */
+static int32_t print_lines(const char *text, int64_t count, ar_buffer *buffer) {
+    int32_t status = ADVROB_OK;
+    ar_buffer line;
+    ar_lines lines = ar_lines_of(text);
+    ar_buffer_init(&line, buffer->memory);
+    ar_buffer_add(buffer, "[");
+    for (int64_t i = 0; i < count; i++) {
+        ar_text piece = ar_lines_next(&lines);
+        line.length = 0;
+        ar_buffer_bytes(&line, piece.at, piece.length); /* terminated */
+        AR_TRY(ar_buffer_status(&line));
+        if (i > 0) ar_buffer_add(buffer, ", ");
+        ar_json_write_string(buffer, line.data);
+    }
+    ar_buffer_add(buffer, "]");
+out:
+    ar_buffer_free(&line);
+    return status;
+}
+
+/* Without values an empty array: a series without error bars. */
+static void print_numbers(const char *key, const double *values, int64_t count, ar_buffer *buffer) {
+    ar_buffer_add(buffer, ", \"%s\": [", key);
+    for (int64_t i = 0; values != NULL && i < count; i++) {
+        if (i > 0) ar_buffer_add(buffer, ", ");
+        ar_json_write_f64(buffer, values[i]);
+    }
+    ar_buffer_add(buffer, "]");
+}
+
+static int32_t print_plot(const ar_plot *plot, ar_buffer *buffer) {
+    int32_t status = ADVROB_OK;
+    ar_buffer_add(buffer, "{\"title\": ");
+    ar_json_write_string(buffer, plot->title);
+    ar_buffer_add(buffer, ", \"x\": ");
+    ar_json_write_string(buffer, plot->x_name);
+    ar_buffer_add(buffer, ", \"y\": ");
+    ar_json_write_string(buffer, plot->y_name);
+    ar_buffer_add(buffer, ", \"series\": [");
+    for (const ar_series *s = plot->first; s != NULL; s = s->next) {
+        ar_buffer_add(buffer, s == plot->first ? "\n      {\"name\": " : ",\n      {\"name\": ");
+        ar_json_write_string(buffer, s->name);
+        print_numbers("x", s->x, s->count, buffer);
+        print_numbers("y", s->y, s->count, buffer);
+        print_numbers("low", s->low, s->count, buffer);
+        print_numbers("high", s->high, s->count, buffer);
+        ar_buffer_add(buffer, ", \"labels\": ");
+        AR_TRY(print_lines(s->labels, s->labels == NULL ? 0 : s->count, buffer));
+        ar_buffer_add(buffer, "}");
+    }
+    ar_buffer_add(buffer, "]}");
+out:
+    return status;
+}
+
+static int32_t print_table(const ar_table *table, ar_buffer *buffer) {
+    int32_t status = ADVROB_OK;
+    ar_buffer_add(buffer, "{\"title\": ");
+    ar_json_write_string(buffer, table->title);
+    ar_buffer_add(buffer, ", \"columns\": ");
+    AR_TRY(print_lines(table->columns, table->column_count, buffer));
+    ar_buffer_add(buffer, ", \"rows\": [");
+    for (const ar_table_row *row = table->first; row != NULL; row = row->next) {
+        ar_buffer_add(buffer, row == table->first ? "\n      " : ",\n      ");
+        AR_TRY(print_lines(row->cells, table->column_count, buffer));
+    }
+    ar_buffer_add(buffer, "]}");
+out:
+    return status;
+}
+
+static int32_t print_page(const ar_page *page, ar_buffer *buffer) {
+    int32_t status = ADVROB_OK;
+    bool first = true;
+    ar_buffer_add(buffer, "  \"plots\": [");
+    for (const ar_item *item = page->first; item != NULL; item = item->next) {
+        if (item->plot == NULL) continue;
+        ar_buffer_add(buffer, first ? "\n    " : ",\n    ");
+        first = false;
+        AR_TRY(print_plot(item->plot, buffer));
+    }
+    ar_buffer_add(buffer, "\n  ],\n  \"tables\": [");
+    first = true;
+    for (const ar_item *item = page->first; item != NULL; item = item->next) {
+        if (item->table == NULL) continue;
+        ar_buffer_add(buffer, first ? "\n    " : ",\n    ");
+        first = false;
+        AR_TRY(print_table(item->table, buffer));
+    }
+    ar_buffer_add(buffer, "\n  ]\n}\n");
+out:
+    return status;
+}
+
+int32_t ar_report_json(const advrob_report *report, ar_buffer *buffer) {
     ar_buffer_add(buffer, "{\n  \"settings\": {");
     for (int32_t i = 0; i < report->setting_count; i++) {
         ar_buffer_add(buffer, i == 0 ? "\n    " : ",\n    ");
@@ -41,7 +136,8 @@ void ar_report_json(const advrob_report *report, ar_buffer *buffer) {
         ar_buffer_add(buffer, r == 0 ? "\n    " : ",\n    ");
         print_row(report, r, buffer);
     }
-    ar_buffer_add(buffer, "\n  ]\n}\n");
+    ar_buffer_add(buffer, "\n  ],\n");
+    return print_page(&report->page, buffer);
 }
 
 static bool ends_with(const char *text, const char *end) {
@@ -56,10 +152,12 @@ int32_t ar_report_write(const advrob_report *report, const char *path) {
     if (ends_with(path, ".csv"))
         ar_report_csv(report, &buffer);
     else if (ends_with(path, ".json"))
-        ar_report_json(report, &buffer);
+        AR_TRY(ar_report_json(report, &buffer));
+    else if (ends_with(path, ".html"))
+        AR_TRY(ar_report_html(report, &buffer));
     else
         AR_FAIL(ADVROB_E_UNSUPPORTED,
-                "report %s: the ending names no format; expected .csv or .json", path);
+                "report %s: the ending names no format; expected .csv, .json or .html", path);
     AR_TRY(ar_buffer_status(&buffer));
     AR_TRY(ar_file_write(report->ctx, path, buffer.data, buffer.length));
 out:

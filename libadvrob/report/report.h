@@ -1,5 +1,5 @@
-/* report: rows of named figures, as a person or a machine reads them. Others include this header
- * alone. */
+/* report: rows of named figures and the page around them, as a person or a machine reads them.
+ * Others include this header alone. */
 #ifndef AR_REPORT_H
 #define AR_REPORT_H
 
@@ -8,6 +8,7 @@
 #include "io/io.h"
 #include "io/json.h"
 #include "method/method.h"
+#include "page.h"
 
 /* A cell; kind 0 is empty. */
 typedef struct ar_cell {
@@ -31,6 +32,7 @@ struct advrob_report {
     ar_cell **rows; /* [rows]: [row_columns[row]] cells */
     int32_t *widths;
     int32_t row_count;
+    ar_page page;
 };
 
 int32_t ar_report_create(advrob_context *ctx, advrob_report **out);
@@ -53,10 +55,12 @@ extern const ar_option_table ar_evaluation_options;
 int32_t ar_report_evaluate(advrob_report *report, advrob_target *target, const advrob_dataset *test,
                            const advrob_options *options);
 
-/* csv.c, json.c. */
+/* csv.c, json.c, html.c. The buffer's own failures stay in the buffer. */
 void ar_report_csv(const advrob_report *report, ar_buffer *buffer);
-void ar_report_json(const advrob_report *report, ar_buffer *buffer);
+int32_t ar_report_html(const advrob_report *report, ar_buffer *buffer);
+int32_t ar_report_json(const advrob_report *report, ar_buffer *buffer);
 int32_t ar_report_write(const advrob_report *report, const char *path);
+int32_t ar_report_write_plots(const advrob_report *report, const char *path);
 int32_t ar_report_read_csv(advrob_report *report, const char *path);
 
 #endif

@@ -9,6 +9,7 @@ int32_t ar_report_create(advrob_context *ctx, advrob_report **out) {
     if (status < 0) return status;
     *out = block;
     (*out)->ctx = ctx;
+    ar_page_init(&(*out)->page, &ctx->memory);
     ar_context_retain(ctx);
     return ADVROB_OK;
 }
@@ -28,6 +29,7 @@ void ar_report_destroy(advrob_report *report) {
     ar_free(memory, report->columns);
     ar_free(memory, report->rows);
     ar_free(memory, report->widths);
+    ar_page_free(&report->page);
     ar_free(memory, report);
     ar_context_release(ctx);
 }

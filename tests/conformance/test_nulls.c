@@ -317,6 +317,43 @@ static void test_reports(void **state) {
     assert_true(r == NULL && text == NULL);
 }
 
+static void test_pages(void **state) {
+    (void)state;
+    const double at[1] = {0};
+    NO(advrob_report_set_title(NULL, "a"));
+    NO(advrob_report_set_title(report, NULL));
+    NO(advrob_report_add_figure(NULL, "a", "b"));
+    NO(advrob_report_add_figure(report, NULL, "b"));
+    NO(advrob_report_add_figure(report, "a", NULL));
+    NO(advrob_report_add_heading(NULL, "a"));
+    NO(advrob_report_add_heading(report, NULL));
+    NO(advrob_report_add_text(NULL, "a"));
+    NO(advrob_report_add_text(report, NULL));
+    NO(advrob_report_add_plot(NULL, "a", "b", "c", NULL));
+    NO(advrob_report_add_plot(report, NULL, "b", "c", NULL));
+    NO(advrob_report_add_plot(report, "a", NULL, "c", NULL));
+    NO(advrob_report_add_plot(report, "a", "b", NULL, NULL));
+    ZERO(advrob_report_add_plot(report, "a", "b", "c", NULL));
+    NO(advrob_report_add_series(NULL, "a", 1, at, at, NULL, NULL, NULL));
+    NO(advrob_report_add_series(report, NULL, 1, at, at, NULL, NULL, NULL));
+    NO(advrob_report_add_series(report, "a", 1, NULL, at, NULL, NULL, NULL));
+    NO(advrob_report_add_series(report, "a", 1, at, NULL, NULL, NULL, NULL));
+    NO(advrob_report_add_series(report, "a", 1, at, at, NULL, at, NULL));
+    NO(advrob_report_add_series(report, "a", 1, at, at, at, NULL, NULL));
+    ZERO(advrob_report_add_series(report, "a", 0, NULL, NULL, NULL, NULL, NULL));
+    NO(advrob_report_add_images(NULL, "a", 1, 1, shape, x, NULL, NULL));
+    NO(advrob_report_add_images(report, NULL, 1, 1, shape, x, NULL, NULL));
+    NO(advrob_report_add_images(report, "a", 1, 1, NULL, x, NULL, NULL));
+    NO(advrob_report_add_images(report, "a", 1, 1, shape, NULL, NULL, NULL));
+    NO(advrob_report_add_table(NULL, "a", "b"));
+    NO(advrob_report_add_table(report, NULL, "b"));
+    NO(advrob_report_add_table(report, "a", NULL));
+    NO(advrob_report_add_table_row(NULL, "a"));
+    NO(advrob_report_add_table_row(report, NULL));
+    NO(advrob_report_write_plots(NULL, "/"));
+    NO(advrob_report_write_plots(report, NULL));
+}
+
 /* Every exported function was called above. */
 static void test_all_called(void **state) {
     (void)state;
@@ -373,10 +410,10 @@ static int tear_down(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_basics),     cmocka_unit_test(test_datasets),
-        cmocka_unit_test(test_models),     cmocka_unit_test(test_targets),
-        cmocka_unit_test(test_recipes),    cmocka_unit_test(test_reports),
-        cmocka_unit_test(test_all_called),
+        cmocka_unit_test(test_basics),  cmocka_unit_test(test_datasets),
+        cmocka_unit_test(test_models),  cmocka_unit_test(test_targets),
+        cmocka_unit_test(test_recipes), cmocka_unit_test(test_reports),
+        cmocka_unit_test(test_pages),   cmocka_unit_test(test_all_called),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

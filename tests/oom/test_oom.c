@@ -306,6 +306,22 @@ static void scenario_quantize(run *r) {
     look_at_model(r, r->models[0]);
 }
 
+/* Batch norm: made anew, folded, quantized. */
+static void scenario_batch_norm(run *r) {
+    MAKE(r, r->models[0], advrob_model_build(r->ctx, "tiny_batch_norm", NULL, &r->models[0]));
+    if (!r->over) new_dataset(r, 0);
+    if (!r->over) make_smaller(r, 1, "reestimate_batch_norm", "batch_size", "16");
+    if (r->over) return;
+    new_options(r, 2);
+    if (r->over) return;
+    MAKE(r, r->compressors[2],
+         advrob_compressor_create(r->ctx, "fold_batch_norm", NULL, &r->compressors[2]));
+    MAKE(r, r->models[2],
+         advrob_compressor_run(r->compressors[2], r->models[0], NULL, &r->models[2]));
+    look_at_model(r, r->models[2]);
+    if (!r->over) make_smaller(r, 3, "quant_ptq", "range", "minmax");
+}
+
 /* Trains a copy; a refused run may have taken whole steps, so it starts again from a fresh copy. */
 static void train(run *r, int32_t slot, const char *name) {
     int32_t status;
@@ -385,6 +401,51 @@ static void scenario_report(run *r) {
     assert_int_equal(advrob_report_get_str(r->reports[1], 0, "model", &text), ADVROB_OK);
     look(r, &accuracy, sizeof accuracy);
     look_at_text(r, text);
+}
+
+/* The page's parts; each is added once, whatever was refused before. */
+static void fill_page(run *r, advrob_report *report) {
+    static const double v[3] = {1, 2, 4};
+    static const int32_t shape[3] = {1, SIDE, SIDE};
+    CALL(r, advrob_report_set_title(report, "title"));
+    CALL(r, advrob_report_add_figure(report, "1 %", "label"));
+    CALL(r, advrob_report_add_heading(report, "heading"));
+    CALL(r, advrob_report_add_text(report, "text"));
+    CALL(r, advrob_options_set_str(r->options[0], "x_scale", "log"));
+    CALL(r, advrob_options_set_f64_array(r->options[0], "x_ticks", v, 3));
+    CALL(r, advrob_report_add_plot(report, "plot", "x", "y", r->options[0]));
+    CALL(r, advrob_options_set_str(r->options[1], "labels", "a\nb\nc"));
+    CALL(r, advrob_report_add_series(report, "series", 3, v, v, v, v, r->options[1]));
+    CALL(r, advrob_report_add_images(report, "images", 2, 1, shape, images, "a\nb", "c\nd"));
+    CALL(r, advrob_report_add_table(report, "table", "a\nb"));
+    CALL(r, advrob_report_add_table_row(report, "1\n2"));
+    CALL(r, advrob_report_add_row(report));
+    CALL(r, advrob_report_put_f64(report, "share", 0.5));
+    CALL(r, advrob_report_set_str(report, "command", "again"));
+}
+
+static void look_at_file(run *r, const char *name) {
+    static char text[65536];
+    FILE *file = fopen(path_of(name), "rb");
+    assert_non_null(file);
+    size_t size = fread(text, 1, sizeof text, file);
+    fclose(file);
+    assert_true(size > 0 && size < sizeof text);
+    look(r, text, size);
+}
+
+static void scenario_page(run *r) {
+    MAKE(r, r->reports[0], advrob_report_create(r->ctx, &r->reports[0]));
+    new_options(r, 0);
+    if (!r->over) new_options(r, 1);
+    if (!r->over) fill_page(r, r->reports[0]);
+    if (r->over) return;
+    CALL(r, advrob_report_write(r->reports[0], path_of("page.html")));
+    CALL(r, advrob_report_write(r->reports[0], path_of("page.json")));
+    CALL(r, advrob_report_write_plots(r->reports[0], path_of("plots.csv")));
+    look_at_file(r, "page.html");
+    look_at_file(r, "page.json");
+    look_at_file(r, "plots.csv");
 }
 
 /* ---- The sweep ---- */
@@ -508,10 +569,20 @@ static const struct {
     const char *name;
     void (*run)(run *r);
 } scenarios[] = {
-    {"options", scenario_options},   {"dataset", scenario_dataset}, {"open", scenario_open},
-    {"model", scenario_model},       {"files", scenario_files},     {"target", scenario_target},
-    {"attack", scenario_attack},     {"prune", scenario_prune},     {"quantize", scenario_quantize},
-    {"finetune", scenario_finetune}, {"report", scenario_report},   {"row", scenario_row},
+    {"options", scenario_options},
+    {"dataset", scenario_dataset},
+    {"open", scenario_open},
+    {"model", scenario_model},
+    {"files", scenario_files},
+    {"target", scenario_target},
+    {"attack", scenario_attack},
+    {"prune", scenario_prune},
+    {"quantize", scenario_quantize},
+    {"finetune", scenario_finetune},
+    {"batch_norm", scenario_batch_norm},
+    {"report", scenario_report},
+    {"page", scenario_page},
+    {"row", scenario_row},
 };
 enum { SCENARIOS = sizeof scenarios / sizeof scenarios[0] };
 

@@ -24,6 +24,7 @@ typedef struct world {
     test_allocator allocator;
     advrob_context *ctx;
     advrob_dataset *data, *valid;
+    const char *net;
     char warning[1024]; /* the last that was logged */
     int32_t warnings;
     int64_t calls, cancel_at; /* of the progress hook; 0: never */
@@ -57,6 +58,7 @@ static int set_up(void **state) {
     w.ctx->progress = hook;
     w.ctx->log = log_hook;
     w.ctx->progress_user = w.ctx->log_user = &w;
+    w.net = "tiny";
     w.data = test_dataset(w.ctx, IMAGES, shape, CLASSES, 0.3, 3);
     w.valid = test_dataset(w.ctx, 30, shape, CLASSES, 0.5, 4);
     *state = &w;
@@ -86,7 +88,7 @@ static int32_t call(world *w, const char *method, const char *text, bool checkpo
                     int64_t cancel_at, advrob_model **model, advrob_history **history) {
     char all[1024];
     *history = NULL;
-    *model = test_zoo(w->ctx, "tiny");
+    *model = test_zoo(w->ctx, w->net);
     snprintf(all, sizeof all, "%s%s%s%s", COMMON, text, checkpoint ? " checkpoint=" : "",
              checkpoint ? w->path : "");
     w->calls = 0;
@@ -135,6 +137,7 @@ static void same_history(const advrob_history *a, const advrob_history *b) {
 typedef struct kind {
     const char *method, *text;
     bool valid;
+    const char *net; /* NULL: tiny */
 } kind;
 
 static const kind kinds[] = {
@@ -146,6 +149,9 @@ static const kind kinds[] = {
      ATTACK "alarm=rollback alarm_steps=1 select=sum valid.steps=2 statistics=frozen "
             "attack_statistics=batch",
      true},
+    {"standard", "", true, "tiny_batch_norm"},
+    {"pgd_at", ATTACK "attack_statistics=batch alarm_steps=2", true, "tiny_batch_norm"},
+    {"pgd_at", ATTACK "statistics=frozen", true, "tiny_batch_norm"},
     {"pgd_at", ATTACK "max_steps=7 checkpoint_minutes=0", false},
 };
 enum { KINDS = sizeof kinds / sizeof kinds[0] };
@@ -186,6 +192,7 @@ static void test_cancelled(void **state) {
     for (int32_t i = 0; i < KINDS; i++) {
         advrob_model *wanted = NULL;
         advrob_history *told = NULL;
+        w->net = kinds[i].net != NULL ? kinds[i].net : "tiny";
         test_ok(call(w, kinds[i].method, kinds[i].text, false, kinds[i].valid, 0, &wanted, &told));
         int64_t calls = w->calls;
         assert_true(calls >= 6);
@@ -195,6 +202,7 @@ static void test_cancelled(void **state) {
         ar_history_release(told);
         ar_model_release(wanted);
     }
+    w->net = "tiny";
 }
 
 /* Cancelled from outside, between two pieces of a parallel job: the step is dropped whole, and the
@@ -241,23 +249,60 @@ static void interrupt_within(world *w, int64_t at_tile, int64_t at_update,
 
 static void test_cancelled_within(void **state) {
     world *w = *state;
-    advrob_model *wanted = NULL;
-    advrob_history *told = NULL;
+    /* More than what is never cut takes: a check of the alarm; a step, whose update has a part for
+     * every stretch of trained weights. */
+    static const struct {
+        const char *net;
+        int64_t tiles, updates;
+    } from[] = {{"tiny", 110, 2}, {"tiny_batch_norm", 220, 9}};
     ar_kernels kernels = *w->ctx->kernels;
     real_kernels = w->ctx->kernels;
     victim = w->ctx;
     kernels.load = count_tile;
     kernels.sgd = count_update;
-    test_ok(call(w, "pgd_at", ATTACK "alarm_steps=2", false, true, 0, &wanted, &told));
-    w->ctx->kernels = &kernels;
-    for (int64_t at = 110; at < 300; at += 13) /* more than what is never cut takes */
-        interrupt_within(w, at, 0, wanted, told);
-    for (int64_t at = 2; at < EPOCHS * STEPS; at++)
-        interrupt_within(w, 0, at, wanted, told);
+    for (int32_t i = 0; i < 2; i++) {
+        advrob_model *wanted = NULL;
+        advrob_history *told = NULL;
+        w->net = from[i].net;
+        w->ctx->kernels = real_kernels;
+        test_ok(call(w, "pgd_at", ATTACK "alarm_steps=2", false, true, 0, &wanted, &told));
+        w->ctx->kernels = &kernels;
+        for (int64_t at = from[i].tiles; at < 2 * from[i].tiles; at += 13)
+            interrupt_within(w, at, 0, wanted, told);
+        for (int64_t at = from[i].updates; at < 8 + from[i].updates; at++)
+            interrupt_within(w, 0, at, wanted, told);
+        ar_history_release(told);
+        ar_model_release(wanted);
+    }
+    w->net = "tiny";
     w->ctx->kernels = real_kernels;
     w->ctx->cancelled = 0;
-    ar_history_release(told);
-    ar_model_release(wanted);
+}
+
+/* Batch norms: each choice of statistics makes another run, and frozen ones stay. */
+static void test_statistics(void **state) {
+    world *w = *state;
+    static const char *const ways[] = {ATTACK, ATTACK "attack_statistics=batch",
+                                       ATTACK "statistics=frozen"};
+    uint64_t digests[3];
+    w->net = "tiny_batch_norm";
+    for (int32_t i = 0; i < 3; i++) {
+        advrob_model *model = NULL, *fresh = test_zoo(w->ctx, w->net);
+        advrob_history *history = NULL;
+        test_ok(call(w, "pgd_at", ways[i], false, false, 0, &model, &history));
+        digests[i] = ar_model_digest(model);
+        for (int32_t p = 0; p < model->parameter_count; p++) {
+            const ar_parameter *parameter = &model->parameters[p];
+            bool same = memcmp(model->slab + parameter->offset, fresh->slab + parameter->offset,
+                               sizeof(ar_real) * (size_t)parameter->count) == 0;
+            if (parameter->role >= AR_RUNNING_MEAN) assert_int_equal(same, i == 2);
+        }
+        ar_history_release(history);
+        ar_model_release(model);
+        ar_model_release(fresh);
+    }
+    w->net = "tiny";
+    assert_true(digests[0] != digests[1] && digests[0] != digests[2]);
 }
 
 /* ---- budgets and patience ---- */
@@ -540,11 +585,12 @@ static void test_steady(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cancelled), cmocka_unit_test(test_cancelled_within),
-        cmocka_unit_test(test_budget),    cmocka_unit_test(test_budget_resumed),
-        cmocka_unit_test(test_patience),  cmocka_unit_test(test_model_files),
-        cmocka_unit_test(test_select),    cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_anew),      cmocka_unit_test(test_steady),
+        cmocka_unit_test(test_cancelled),      cmocka_unit_test(test_cancelled_within),
+        cmocka_unit_test(test_statistics),     cmocka_unit_test(test_budget),
+        cmocka_unit_test(test_budget_resumed), cmocka_unit_test(test_patience),
+        cmocka_unit_test(test_model_files),    cmocka_unit_test(test_select),
+        cmocka_unit_test(test_refused),        cmocka_unit_test(test_anew),
+        cmocka_unit_test(test_steady),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
