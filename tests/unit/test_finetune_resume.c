@@ -583,6 +583,55 @@ static void test_steady(void **state) {
     ar_context_release(single.ctx);
 }
 
+/* Memory that fails anywhere in a run that resumes: it says so, or goes on without a checkpoint;
+ * what lies in the files stays good, and nothing leaks. */
+static void test_no_memory(void **state) {
+    world *w = *state;
+    advrob_model *wanted = NULL, *model = NULL;
+    advrob_history *told = NULL, *history = NULL;
+    int32_t refused = 0;
+    test_ok(call(w, "pgd_at", ATTACK, false, true, 0, &wanted, &told));
+    for (int64_t n = 1;; n++) {
+        char text[512];
+        advrob_finetune *fit = NULL;
+        assert_int_equal(call(w, "pgd_at", ATTACK, true, true, 4, &model, &history),
+                         ADVROB_E_CANCELLED);
+        ar_model_release(model);
+        model = test_zoo(w->ctx, "tiny");
+        snprintf(text, sizeof text, COMMON ATTACK "checkpoint=%s", w->path);
+        advrob_options *options = test_options(text);
+        test_ok(advrob_finetune_create(w->ctx, "pgd_at", options, &fit));
+        ar_options_destroy(options);
+        w->cancel_at = 0;
+        test_allocator_arm(&w->allocator, n, 0);
+        int32_t status = advrob_finetune_run(fit, model, w->data, w->valid, &history);
+        bool failed = w->allocator.failed > 0;
+        test_allocator_arm(&w->allocator, 0, 0);
+        advrob_finetune_destroy(fit);
+        if (status == ADVROB_OK) {
+            assert_memory_equal(model->slab, wanted->slab, slab_bytes(wanted));
+            same_history(history, told);
+            ar_history_release(history);
+        } else {
+            assert_int_equal(status, ADVROB_E_NOMEM);
+            assert_true(failed && history == NULL);
+            refused++;
+        }
+        ar_model_release(model);
+        test_ok(call(w, "pgd_at", ATTACK, true, true, 0, &model, &history));
+        assert_memory_equal(model->slab, wanted->slab, slab_bytes(wanted));
+        same_history(history, told);
+        ar_history_release(history);
+        ar_model_release(model);
+        forget(w);
+        if (!failed) break;
+    }
+    print_message("%d allocations refused\n", refused);
+    assert_true(refused > 50);
+    ar_history_release(told);
+    ar_model_release(wanted);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cancelled),      cmocka_unit_test(test_cancelled_within),
@@ -590,7 +639,7 @@ int main(void) {
         cmocka_unit_test(test_budget_resumed), cmocka_unit_test(test_patience),
         cmocka_unit_test(test_model_files),    cmocka_unit_test(test_select),
         cmocka_unit_test(test_refused),        cmocka_unit_test(test_anew),
-        cmocka_unit_test(test_steady),
+        cmocka_unit_test(test_steady),         cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
