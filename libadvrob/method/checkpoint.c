@@ -3,7 +3,6 @@
  * A file carries a CRC-32 over all that it means (names, shapes, tensors, metadata), so that damage
  * is told and never used, and the run's fingerprint, so that no other run goes on from it. The
  * layout is described in docs/file-format.md. */
-#include <math.h>
 #include <string.h>
 
 #include <zlib.h>
@@ -107,7 +106,7 @@ typedef struct slot {
     char path[PATH_SIZE];
     char why[AR_MESSAGE_SIZE]; /* what is wrong with it; "": nothing */
     int32_t status;            /* the code of `why` */
-    bool there, whole;
+    bool whole;
     ar_safetensors file;
     int64_t sequence;
 } slot;
@@ -123,10 +122,11 @@ static int32_t slot_path(const ar_tuning *t, int32_t i, char path[PATH_SIZE]) {
 /* A file that cannot be used is no error yet; lack of memory is. */
 static int32_t read_slot(ar_tuning *t, int32_t i, slot *s) {
     int32_t status = ADVROB_OK;
+    bool there;
     ar_arena_init(&s->file.arena, &t->ctx->memory);
     AR_TRY(slot_path(t, i, s->path));
-    status = ar_file_exists(t->ctx, s->path, &s->there);
-    if (status >= 0 && !s->there) return ADVROB_OK;
+    status = ar_file_exists(t->ctx, s->path, &there);
+    if (status >= 0 && !there) return ADVROB_OK;
     if (status >= 0) status = ar_safetensors_read(t->ctx, s->path, &s->file);
     if (status >= 0) status = ar_checkpoint_check(s->path, &s->file, &s->sequence);
     if (status == ADVROB_E_NOMEM) return status;

@@ -17,11 +17,11 @@
 
 #define FOLDER "/usr/share/datasets/fashion-mnist"
 #define COMMON \
-    "batch_size=64 lr=0.02 attack.epsilon=0.25 alarm_images=128 alarm_steps=8 keep=last seed=2 "
+    "batch_size=64 lr=0.02 attack.epsilon=0.25 alarm_images=64 alarm_steps=8 keep=last seed=2 "
 #define WEAK COMMON "epochs=3 attack.step=0.25 attack.steps=1 attack.random_start=0 "
 #define SOUND COMMON "epochs=3 attack.step=0.06 attack.steps=7 "
 
-enum { IMAGES = 1024, LOOKED = 128, EPOCH = 16 /* steps */, EVERY = 8, PIXELS = 784 };
+enum { IMAGES = 1024, LOOKED = 64, EPOCH = 16 /* steps */, EVERY = 8, PIXELS = 784 };
 
 typedef struct world {
     advrob_context *ctx;
@@ -196,12 +196,13 @@ static void test_not_finite(void **state) {
     size_t bytes = sizeof(ar_real) * (size_t)fresh->slab_count;
     for (int32_t i = 0; i < 3; i++) {
         char text[128];
-        snprintf(text, sizeof text, "batch_size=8 lr=10 weight_decay=1e6 epochs=9 attack.steps=1 %s", ways[i]);
+        snprintf(text, sizeof text,
+                 "batch_size=8 lr=10 weight_decay=1e6 epochs=9 attack.steps=1 %s", ways[i]);
         models[i] = test_zoo(w->ctx, "tiny");
         assert_int_equal(finetune_run(models[i], "pgd_at", text, data, NULL, NULL),
                          ADVROB_E_NONFINITE);
         print_message("%s\n", ar_message());
-        
+
         test_ok(ar_model_check_finite(models[i]));
     }
     assert_true(memcmp(models[0]->slab, fresh->slab, bytes) != 0);
