@@ -6,8 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const kinds[] = {"model",     "dataset",  "attack", "compressor", "finetune",
-                                    "optimizer", "schedule", "loss",   "context",    "evaluation"};
+static const char *const kinds[] = {"model",    "dataset",    "attack",   "compressor",
+                                    "finetune", "optimizer",  "schedule", "loss",
+                                    "context",  "evaluation", "report"};
 
 static const char *type_name(int32_t type) {
     static const char *const names[] = {"?",       "number", "whole number", "text",

@@ -6,6 +6,8 @@
 #define TOLERANCE_OP 1e-5
 /* Gradients of whole nets: ReLU masks may flip. */
 #define TOLERANCE_NET_GRADIENT 2e-3
+/* The same on images drawn such that none does. */
+#define TOLERANCE_SMOOTH_GRADIENT 5e-5
 /* Logits of whole nets, of the largest. */
 #define TOLERANCE_LOGITS 1e-4
 /* A vector kernel against reference C: of the sum of the absolute products. */

@@ -79,7 +79,7 @@ int32_t advrob_model_classes(const advrob_model *model) {
 }
 
 int64_t advrob_model_parameter_total(const advrob_model *model) {
-    return model == NULL ? 0 : model->slab_count;
+    return model == NULL ? 0 : ar_model_trained(model);
 }
 
 int64_t advrob_model_macs(const advrob_model *model) {
@@ -138,9 +138,7 @@ static int32_t set_parameter(advrob_model *model, const char *name, const advrob
         AR_FAIL(ADVROB_E_SHAPE, "parameter %s: expected a float32 tensor of its own shape", name);
     const float *values = value->data;
     for (int64_t i = 0; i < value->count; i++)
-        if (!isfinite(values[i]))
-            AR_FAIL(ADVROB_E_NONFINITE, "parameter %s: value %lld is %g", name, (long long)i,
-                    (double)values[i]);
+        AR_TRY(ar_parameter_check(parameter, i, (double)values[i]));
     for (int64_t i = 0; i < value->count; i++)
         model->slab[parameter->offset + i] = values[i];
     ar_model_changed(model);

@@ -12,7 +12,8 @@ enum {
     AR_RNG_ATTACK = 3,  /* sample, restart, step */
     AR_RNG_SPLIT = 4,
     AR_RNG_TEST = 5,
-    AR_RNG_SYNTHETIC = 6
+    AR_RNG_SYNTHETIC = 6,
+    AR_RNG_DROPOUT = 7 /* sample = visit, restart = node */
 };
 
 typedef struct ar_rng {

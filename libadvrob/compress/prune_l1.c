@@ -157,29 +157,30 @@ out:
     return status;
 }
 
-/* Copies the kept rows and columns of a node's weight and the kept entries of its bias. */
-static void copy_parameters(const plan *p, int32_t i, advrob_model *out) {
-    const ar_node *node = &p->model->nodes[i];
-    if (node->weight < 0) return;
-    const ar_parameter *from = &p->model->parameters[node->weight];
-    const ar_parameter *to = &out->parameters[out->nodes[i].weight];
-    const bool *rows = p->keep[i], *columns = p->keep[node->inputs[0]];
+/* Copies the kept rows of a parameter and, where it has columns (input channels), of those the
+ * kept ones. */
+static void copy_parameter(const plan *p, int32_t node, const ar_parameter *from, ar_real *target) {
+    const bool *rows = p->keep[node], *columns = p->keep[p->model->nodes[node].inputs[0]];
     int64_t taps = from->rank == 4 ? from->shape[2] * from->shape[3] : 1;
+    int64_t width = from->rank > 1 ? from->shape[1] : 1;
     const ar_real *w = p->model->slab + from->offset;
-    ar_real *target = out->slab + to->offset;
     for (int64_t r = 0; r < from->shape[0]; r++)
-        for (int64_t c = 0; c < from->shape[1]; c++) {
-            if (rows[r] && columns[c]) {
+        for (int64_t c = 0; c < width; c++) {
+            if (rows[r] && (from->rank == 1 || columns[c])) {
                 memcpy(target, w, sizeof(ar_real) * (size_t)taps);
                 target += taps;
             }
             w += taps;
         }
-    if (node->bias < 0) return;
-    const ar_real *bias = p->model->slab + p->model->parameters[node->bias].offset;
-    target = out->slab + out->parameters[out->nodes[i].bias].offset;
-    for (int64_t r = 0; r < from->shape[0]; r++)
-        if (rows[r]) *target++ = bias[r];
+}
+
+static void copy_parameters(const plan *p, int32_t i, advrob_model *out) {
+    for (int32_t role = 0; role < AR_MAX_PARAMETERS; role++) {
+        int32_t from = p->model->nodes[i].parameters[role], to = out->nodes[i].parameters[role];
+        if (from >= 0)
+            copy_parameter(p, i, &p->model->parameters[from],
+                           out->slab + out->parameters[to].offset);
+    }
 }
 
 static int32_t run(const ar_compression *job, advrob_model **out) {
@@ -189,20 +190,13 @@ static int32_t run(const ar_compression *job, advrob_model **out) {
     advrob_model *small = NULL;
     ar_arena_init(&p.arena, &job->ctx->memory);
     AR_TRY(make_plan(job, &p));
-    AR_TRY(ar_model_create(job->ctx, model->nodes[0].shape, &small));
+    AR_TRY(ar_model_begin_like(job->ctx, model, &small));
     for (int32_t i = 1; i < model->node_count; i++) {
         const ar_node *node = &model->nodes[i];
         ar_attributes attributes = node->attributes;
         if (p.prunable[i]) attributes.outputs = p.kept[i];
         AR_TRY(ar_model_add(small, node->op->name, node->name, node->inputs, &attributes, NULL));
         copy_parameters(&p, i, small);
-    }
-    memcpy(small->zoo, model->zoo, sizeof small->zoo);
-    small->low = model->low;
-    small->high = model->high;
-    for (int32_t c = 0; c < model->nodes[0].shape.c; c++) {
-        small->mean[c] = model->mean[c];
-        small->std[c] = model->std[c];
     }
     *out = small;
     small = NULL;

@@ -1,8 +1,8 @@
 /* Post-training quantization, simulated (Jacob et al. 2018, arXiv 1712.05877, section 2; Nagel et
- * al. 2021, arXiv 2106.08295, section 3): symmetric weights, affine activations, one quantization
- * point at the end of each fused group (convolution + ReLU), so that the model can be lowered to
- * integers. The result is a model like any other: it can be attacked and fine-tuned with
- * straight-through gradients. */
+ * al. 2021, arXiv 2106.08295, section 3): batch norms are folded, then symmetric weights, affine
+ * activations, one quantization point at the end of each fused group (convolution + ReLU), so that
+ * the model can be lowered to integers. The result is a model like any other: it can be attacked
+ * and fine-tuned with straight-through gradients. */
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -171,7 +171,7 @@ static int32_t run(const ar_compression *job, advrob_model **out) {
     ar_arena_init(&arena, &job->ctx->memory);
     if (ar_model_quantized(job->model))
         AR_FAIL(ADVROB_E_UNSUPPORTED, "quant_ptq: the model is quantized already");
-    AR_TRY(ar_model_clone(job->model, &model));
+    AR_TRY(ar_model_fold(job->model, &model));
     AR_TRY(ar_arena_alloc(&arena, (size_t)model->node_count, sizeof(ar_range), "ranges", &block));
     ar_range *ranges = block;
     choose_points(o, model, ranges);
@@ -186,7 +186,8 @@ static int32_t run(const ar_compression *job, advrob_model **out) {
     }
     for (int32_t i = 0; i < model->node_count; i++) {
         ar_node *node = &model->nodes[i];
-        if (node->weight >= 0) AR_TRY(quantize_weights(o, model, node));
+        if (node->op != NULL && node->op->prune == AR_PRUNE_PRODUCES)
+            AR_TRY(quantize_weights(o, model, node));
         if (ranges[i].wanted) AR_TRY(quantize_value(o, model, node, &ranges[i]));
     }
     *out = model;

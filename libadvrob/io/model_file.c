@@ -94,6 +94,10 @@ static int32_t stage_parameters(loader *l) {
         const ar_parameter *p = &l->model->parameters[i];
         ar_format(name, sizeof name, "%s%s", l->prefix, p->name);
         AR_TRY(ar_stored_copy(ar_safetensors_find(&l->file, name), l->path, l->slab + p->offset));
+        for (int64_t k = 0; k < p->count; k++) {
+            status = ar_parameter_check(p, k, (double)l->slab[p->offset + k]);
+            if (status < 0) AR_FAIL(status, "%.200s: %s", l->path, ar_message());
+        }
     }
 out:
     return status;

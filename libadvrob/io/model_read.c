@@ -160,7 +160,6 @@ static int32_t take_tensor(reader *r, const char *where, const char *name, const
 /* Takes a node's parameters, of exactly the shapes that the node implies. */
 static int32_t take_parameters(reader *r, const char *where, const ar_op *op, const char *name,
                                const ar_attributes *attributes, const ar_shape *in) {
-    static const char *const suffix[AR_MAX_PARAMETERS] = {".weight", ".bias"};
     int32_t status = ADVROB_OK;
     ar_parameter_shape shapes[AR_MAX_PARAMETERS] = {{0}};
     char full[AR_TENSOR_NAME_SIZE];
@@ -169,7 +168,7 @@ static int32_t take_parameters(reader *r, const char *where, const ar_op *op, co
     op->parameters(attributes, in, shapes);
     for (int32_t i = 0; i < AR_MAX_PARAMETERS; i++) {
         if (shapes[i].rank == 0) continue;
-        ar_format(full, sizeof full, "%s%s", name, suffix[i]);
+        ar_format(full, sizeof full, "%s%s", name, ar_parameter_suffix[i]);
         AR_TRY(take_tensor(r, where, full, &tensor));
         AR_TRY(ar_stored_check(tensor, r->name, ADVROB_E_FORMAT, shapes[i].rank, shapes[i].shape));
     }
@@ -248,6 +247,11 @@ static int32_t read_attributes(const reader *r, const char *where, const ar_json
     if (bias != NULL && bias->kind != AR_JSON_BOOL)
         AR_TRY(unexpected(r, where, "bias", bias, "true or false"));
     a->bias = bias != NULL && bias->truth;
+    if (ar_json_get(node, "epsilon") != NULL)
+        AR_TRY(get_number(r, where, node, "epsilon", &a->epsilon));
+    if (ar_json_get(node, "momentum") != NULL)
+        AR_TRY(get_number(r, where, node, "momentum", &a->momentum));
+    if (ar_json_get(node, "rate") != NULL) AR_TRY(get_number(r, where, node, "rate", &a->rate));
 out:
     return status;
 }
@@ -388,6 +392,7 @@ static int32_t read_values(reader *r) {
         AR_TRY(ar_stored_copy(ar_safetensors_find(r->file, p->name), r->name,
                               r->model->slab + p->offset));
     }
+    AR_TRY(within(r, "values", ar_model_check_finite(r->model)));
 out:
     return status;
 }

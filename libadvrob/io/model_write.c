@@ -74,10 +74,13 @@ static void write_node(ar_buffer *b, const advrob_model *model, const ar_node *n
     write_pair(b, "stride", a->stride, 1);
     write_pair(b, "padding", a->padding, 0);
     if (a->outputs != 0) write_number(b, "outputs", a->outputs);
-    if (node->op->parameters != NULL || a->bias) {
+    if ((node->op->parameters != NULL && !node->op->whole_batch) || a->bias) {
         write_key(b, "bias");
         ar_buffer_add(b, "%s", a->bias ? "true" : "false");
     }
+    if (a->epsilon != 0) write_number(b, "epsilon", a->epsilon);
+    if (a->momentum != 0) write_number(b, "momentum", a->momentum);
+    if (a->rate != 0) write_number(b, "rate", a->rate);
     write_quant(b, "weights", &node->weights);
     write_quant(b, "output", &node->output);
     ar_buffer_bytes(b, "}", 1);

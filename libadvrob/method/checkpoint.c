@@ -3,7 +3,6 @@
  * A file carries a CRC-32 over all that it means (names, shapes, tensors, metadata), so that damage
  * is told and never used, and the run's fingerprint, so that no other run goes on from it. The
  * layout is described in docs/file-format.md. */
-#include <math.h>
 #include <string.h>
 
 #include <zlib.h>
@@ -106,7 +105,8 @@ int32_t ar_checkpoint_check(const char *path, const ar_safetensors *file, int64_
 typedef struct slot {
     char path[PATH_SIZE];
     char why[AR_MESSAGE_SIZE]; /* what is wrong with it; "": nothing */
-    bool there, whole;
+    int32_t status;            /* the code of `why` */
+    bool whole;
     ar_safetensors file;
     int64_t sequence;
 } slot;
@@ -122,14 +122,16 @@ static int32_t slot_path(const ar_tuning *t, int32_t i, char path[PATH_SIZE]) {
 /* A file that cannot be used is no error yet; lack of memory is. */
 static int32_t read_slot(ar_tuning *t, int32_t i, slot *s) {
     int32_t status = ADVROB_OK;
+    bool there;
     ar_arena_init(&s->file.arena, &t->ctx->memory);
     AR_TRY(slot_path(t, i, s->path));
-    status = ar_file_exists(t->ctx, s->path, &s->there);
-    if (status >= 0 && !s->there) return ADVROB_OK;
+    status = ar_file_exists(t->ctx, s->path, &there);
+    if (status >= 0 && !there) return ADVROB_OK;
     if (status >= 0) status = ar_safetensors_read(t->ctx, s->path, &s->file);
     if (status >= 0) status = ar_checkpoint_check(s->path, &s->file, &s->sequence);
     if (status == ADVROB_E_NOMEM) return status;
     s->whole = status >= 0;
+    s->status = status;
     if (!s->whole) ar_copy_text(s->why, sizeof s->why, ar_message());
     status = ADVROB_OK;
 out:
@@ -152,7 +154,9 @@ static int32_t choose(const ar_tuning *t, const slot slots[SLOTS], int32_t *newe
         return ADVROB_OK;
     }
     const char *second = slots[1].why;
-    return ar_error(ADVROB_E_FORMAT, "no checkpoint is whole: %.200s%s%.200s", slots[0].why,
+    bool unread = slots[0].status == ADVROB_E_IO || slots[1].status == ADVROB_E_IO;
+    return ar_error(unread ? ADVROB_E_IO : ADVROB_E_FORMAT,
+                    "no checkpoint is whole: %.200s%s%.200s", slots[0].why,
                     slots[0].why[0] != 0 && second[0] != 0 ? "; " : "", second);
 }
 
@@ -231,14 +235,14 @@ static bool is_idle(const char *name) {
     return false;
 }
 
-/* " name=value" for every option of a table; `seed` is what a seed of -1 stands for. */
+/* "name=value" for every option of a table; `seed` is what a seed of -1 stands for. */
 static void print_table(ar_buffer *text, const char *prefix, const ar_option_table *table,
                         const void *values, int64_t seed) {
     for (int32_t i = 0; i < table->count; i++) {
         const ar_option *o = &table->options[i];
         const char *field = (const char *)values + o->offset;
         if (is_idle(o->name)) continue;
-        ar_buffer_add(text, " %s%s=", prefix, o->name);
+        ar_buffer_add(text, "%s%s%s=", text->length > 0 ? " " : "", prefix, o->name);
         if (strcmp(o->name, "seed") == 0) {
             ar_buffer_add(text, "%lld", (long long)seed);
         } else if (o->type == ADVROB_TYPE_I64) {

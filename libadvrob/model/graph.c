@@ -28,7 +28,8 @@ int32_t ar_model_create(advrob_context *ctx, ar_shape input, advrob_model **out)
     model->nodes = block;
     model->node_count = 1;
     ar_copy_text(model->nodes[0].name, AR_NAME_SIZE, "input");
-    model->nodes[0].weight = model->nodes[0].bias = -1;
+    for (int32_t role = 0; role < AR_MAX_PARAMETERS; role++)
+        model->nodes[0].parameters[role] = -1;
     model->nodes[0].shape = input;
     *out = model;
     model = NULL;
@@ -66,9 +67,9 @@ int32_t ar_node_inputs(const ar_node *node) {
 
 static int32_t check_name(const advrob_model *model, const char *name) {
     size_t length = strlen(name);
-    if (length == 0 || length >= AR_NAME_SIZE - 8) /* room for ".weight" */
+    if (length == 0 || length >= AR_NAME_SIZE - 14) /* room for ".running_mean" */
         return ar_error(ADVROB_E_INVALID, "node name of %zu bytes, expected 1 to %d", length,
-                        AR_NAME_SIZE - 9);
+                        AR_NAME_SIZE - 15);
     for (const char *c = name; *c != 0; c++) {
         bool good = (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') ||
                     (*c >= '0' && *c <= '9') || *c == '.' || *c == '_' || *c == '-';
@@ -84,7 +85,6 @@ static int32_t check_name(const advrob_model *model, const char *name) {
 
 /* Appends the parameters of a new node (number model->node_count) at the end of the slab. */
 static int32_t add_parameters(advrob_model *model, ar_node *node, const ar_shape *in) {
-    static const char *const suffix[AR_MAX_PARAMETERS] = {".weight", ".bias"};
     int32_t status = ADVROB_OK, added = 0;
     ar_parameter_shape shapes[AR_MAX_PARAMETERS] = {{0}};
     int64_t slab_count = model->slab_count;
@@ -98,13 +98,16 @@ static int32_t add_parameters(advrob_model *model, ar_node *node, const ar_shape
         memcpy(p->shape, shapes[i].shape, sizeof p->shape);
         p->rank = shapes[i].rank;
         p->fan_in = shapes[i].fan_in;
+        p->role = i;
+        p->constant = shapes[i].constant;
+        p->initial = shapes[i].initial;
         p->node = model->node_count;
         p->offset = slab_count;
-        ar_format(p->name, AR_NAME_SIZE, "%s%s", node->name, suffix[i]);
+        ar_format(p->name, AR_NAME_SIZE, "%s%s", node->name, ar_parameter_suffix[i]);
         if (!ar_product(p->shape, p->rank, &p->count) || p->count > AR_MAX_VALUES * 4ll)
             AR_FAIL(ADVROB_E_LIMIT, "parameter %s is too large", p->name);
         slab_count += p->count;
-        *(i == 0 ? &node->weight : &node->bias) = model->parameter_count + added++;
+        node->parameters[i] = model->parameter_count + added++;
     }
     AR_TRY(ar_regrow(&model->ctx->memory, (void **)&model->parameters,
                      (size_t)(model->parameter_count + added), sizeof(ar_parameter), "parameters"));
@@ -123,7 +126,7 @@ int32_t ar_model_add(advrob_model *model, const char *op, const char *name,
                      const int32_t inputs[AR_MAX_INPUTS], const ar_attributes *attributes,
                      int32_t *out) {
     int32_t status = ADVROB_OK;
-    ar_node node = {.op = ar_op_find(op), .weight = -1, .bias = -1};
+    ar_node node = {.op = ar_op_find(op), .parameters = {-1, -1, -1, -1}};
     ar_shape in[AR_MAX_INPUTS] = {{0}};
     if (node.op == NULL) AR_FAIL(ADVROB_E_UNKNOWN, "node %s: no operator \"%s\"", name, op);
     if (model->node_count >= AR_MAX_NODES)
@@ -185,17 +188,29 @@ static int32_t copy_quant(advrob_model *to, ar_quant *record, const ar_quant *fr
                         from->count);
 }
 
+int32_t ar_model_begin_like(advrob_context *ctx, const advrob_model *model, advrob_model **out) {
+    advrob_model *fresh = NULL;
+    int32_t status = ar_model_create(ctx, model->nodes[0].shape, &fresh);
+    if (status < 0) return status;
+    memcpy(fresh->zoo, model->zoo, sizeof fresh->zoo);
+    fresh->low = model->low;
+    fresh->high = model->high;
+    for (int32_t c = 0; c < model->nodes[0].shape.c; c++) {
+        fresh->mean[c] = model->mean[c];
+        fresh->std[c] = model->std[c];
+    }
+    *out = fresh;
+    return ADVROB_OK;
+}
+
 int32_t ar_model_clone(const advrob_model *model, advrob_model **out) {
+    return ar_model_copy(model->ctx, model, out);
+}
+
+int32_t ar_model_copy(advrob_context *ctx, const advrob_model *model, advrob_model **out) {
     int32_t status = ADVROB_OK;
     advrob_model *copy = NULL;
-    AR_TRY(ar_model_create(model->ctx, model->nodes[0].shape, &copy));
-    memcpy(copy->zoo, model->zoo, sizeof copy->zoo);
-    copy->low = model->low;
-    copy->high = model->high;
-    for (int32_t i = 0; i < model->nodes[0].shape.c; i++) {
-        copy->mean[i] = model->mean[i];
-        copy->std[i] = model->std[i];
-    }
+    AR_TRY(ar_model_begin_like(ctx, model, &copy));
     for (int32_t i = 1; i < model->node_count; i++) {
         const ar_node *node = &model->nodes[i];
         AR_TRY(

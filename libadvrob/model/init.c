@@ -16,8 +16,12 @@ int32_t ar_model_initialise(advrob_model *model, const char *how, int64_t seed) 
         ar_rng_init(&rng, seed, AR_RNG_INIT, i, 0, 0);
         for (int64_t k = 0; k < p->count; k++) {
             double value = 0;
-            if (he && !bias) value = deviation * ar_rng_normal(&rng);
-            if (!he) value = bound * (2 * (double)ar_rng_uniform(&rng) - 1);
+            if (p->constant)
+                value = (double)p->initial;
+            else if (he && !bias)
+                value = deviation * ar_rng_normal(&rng);
+            else if (!he)
+                value = bound * (2 * (double)ar_rng_uniform(&rng) - 1);
             model->slab[p->offset + k] = (ar_real)value;
         }
     }

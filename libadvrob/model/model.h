@@ -30,9 +30,14 @@ typedef struct ar_node {
     const ar_op *op; /* NULL: the input */
     ar_attributes attributes;
     int32_t inputs[AR_MAX_INPUTS];
-    int32_t weight, bias; /* parameter numbers; -1: none */
-    ar_shape shape;       /* of the output */
-    ar_quant output;      /* quantization point at the end of a fused group (convolution + ReLU) */
+    union { /* parameter numbers by role; -1: none */
+        int32_t parameters[AR_MAX_PARAMETERS];
+        struct {
+            int32_t weight, bias, running_mean, running_var;
+        };
+    };
+    ar_shape shape;  /* of the output */
+    ar_quant output; /* quantization point at the end of a fused group (convolution + ReLU) */
     ar_quant weights;
 } ar_node;
 
@@ -42,6 +47,9 @@ typedef struct ar_parameter {
     int64_t shape[4];
     int64_t offset, count; /* in the slab */
     int32_t node;
+    int32_t role;  /* AR_WEIGHT ... AR_RUNNING_VAR; from AR_RUNNING_MEAN on not trained */
+    bool constant; /* begins as `initial` */
+    ar_real initial;
 } ar_parameter;
 
 struct advrob_model {
@@ -53,7 +61,7 @@ struct advrob_model {
     int32_t node_count;
     ar_parameter *parameters;
     int32_t parameter_count;
-    ar_real *slab; /* all parameters */
+    ar_real *slab; /* all parameters, running statistics included */
     int64_t slab_count;
     ar_real *mean, *std; /* [channels]: a value is (pixel - mean) / std */
     double low, high;    /* the box of valid pixels */
@@ -65,6 +73,8 @@ struct advrob_model {
 
 /* An empty graph with its input node. mean and std 0 and 1, box [0, 1]. */
 int32_t ar_model_create(advrob_context *ctx, ar_shape input, advrob_model **out);
+/* One with the input, normalisation, box and zoo name of `model`, and no further nodes yet. */
+int32_t ar_model_begin_like(advrob_context *ctx, const advrob_model *model, advrob_model **out);
 void ar_model_retain(advrob_model *model);
 void ar_model_release(advrob_model *model); /* NULL is fine */
 
@@ -83,6 +93,11 @@ int32_t ar_model_set_normalisation(advrob_model *model, const double *mean, size
 int32_t ar_model_initialise(advrob_model *model, const char *how, int64_t seed);
 
 int32_t ar_model_clone(const advrob_model *model, advrob_model **out);
+/* Into another context, of which the copy is then a part. */
+int32_t ar_model_copy(advrob_context *ctx, const advrob_model *model, advrob_model **out);
+/* fold.c: a copy in which batch norms with their running statistics have become part of the
+ * convolutions and linear layers before them, where those have no other user. */
+int32_t ar_model_fold(const advrob_model *model, advrob_model **out);
 /* E_BUSY while a target lives on it. Every change of parameters calls this before and
  * ar_model_changed after. */
 int32_t ar_model_check_unfrozen(const advrob_model *model);
@@ -95,10 +110,13 @@ int32_t ar_model_output(const advrob_model *model); /* the last node */
 int32_t ar_model_classes(const advrob_model *model);
 int32_t ar_model_find_node(const advrob_model *model, const char *name);      /* or -1 */
 int32_t ar_model_find_parameter(const advrob_model *model, const char *name); /* or -1 */
-int32_t ar_node_inputs(const ar_node *node); /* number of inputs; 0 for the input node */
+int32_t ar_node_inputs(const ar_node *node);         /* number of inputs; 0 for the input node */
+int64_t ar_model_trained(const advrob_model *model); /* parameters less running statistics */
 int64_t ar_model_macs(const advrob_model *model);
 bool ar_model_quantized(const advrob_model *model);
-/* E_NONFINITE names the first parameter with a value that is not finite. */
+/* E_NONFINITE names a parameter with a value that is not finite, E_RANGE one with a negative
+ * variance: value k of a parameter, or all of a model. */
+int32_t ar_parameter_check(const ar_parameter *parameter, int64_t k, double value);
 int32_t ar_model_check_finite(const advrob_model *model);
 uint64_t ar_model_digest(const advrob_model *model);
 int32_t ar_model_write_summary(advrob_model *model);

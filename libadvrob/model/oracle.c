@@ -92,9 +92,54 @@ out:
     return status;
 }
 
+/* A model whose batch norms normalise by the batch. The one session is the target's own room. */
+
+static int32_t batch_open(advrob_target *target, void **session) {
+    *session = target->tiles;
+    return ADVROB_OK;
+}
+
+static void batch_close(advrob_target *target, void *session) {
+    (void)target;
+    (void)session;
+}
+
+static int32_t batch_forward(advrob_target *target, void *session, int32_t n, const float *x,
+                             float *logits) {
+    (void)target;
+    return ar_tiles_forward(session, n, &x, NULL, &logits);
+}
+
+static int32_t batch_backward(advrob_target *target, void *session, int32_t n, const float *x,
+                              const float *dlogits, float *dx) {
+    (void)target;
+    (void)n;
+    (void)x;
+    return ar_tiles_backward(session, &dlogits, &dx);
+}
+
+static void batch_destroy(advrob_target *target) {
+    ar_tiles_destroy(target->tiles);
+    model_destroy(target);
+}
+
 int32_t ar_target_from_model_batch(advrob_model *model, int64_t batch, advrob_target **out) {
-    (void)batch;
-    return ar_target_from_model(model, out);
+    int32_t status = ADVROB_OK;
+    advrob_target *target = NULL;
+    AR_TRY(ar_target_from_model(model, &target));
+    AR_TRY(ar_tiles_create(target->program, AR_RUN_BATCH_GRADIENT, true, batch, 1, &target->tiles));
+    target->concurrent = false;
+    target->preferred_batch = (int32_t)batch;
+    target->open = batch_open;
+    target->close = batch_close;
+    target->forward = batch_forward;
+    target->backward = batch_backward;
+    target->destroy = batch_destroy;
+    *out = target;
+    target = NULL;
+out:
+    ar_target_release(target);
+    return status;
 }
 
 /* The caller's functions. */

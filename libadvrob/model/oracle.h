@@ -29,6 +29,7 @@ struct advrob_target {
     /* What the target stands on. */
     advrob_model *model;
     struct ar_program *program;
+    struct ar_tiles *tiles; /* with batch statistics */
     advrob_forward_fn callback_forward;
     advrob_backward_fn callback_backward;
     void *user;

@@ -41,11 +41,16 @@ static bool has_gradient(const ar_program *program, int32_t step) {
     return program->model->nodes[program->steps[step].node].op->gradient != NULL;
 }
 
+/* Backward of a batch norm with batch statistics reads its input. */
+static bool reads_input(const planner *p, int32_t step) {
+    return p->mode >= AR_RUN_BATCH_GRADIENT && p->program->steps[step].cut >= 0;
+}
+
 /* The value of a step (-1: the input) and its gradient. */
 static void add_value(planner *p, int32_t step, ar_plan *plan) {
     const ar_program *program = p->program;
     int32_t node = step < 0 ? 0 : program->steps[step].value;
-    int32_t first = forward_moment(step), last = first, last_user = -1;
+    int32_t first = forward_moment(step), last = first, last_user = -1, read = -1;
     bool kept = false;
     if (step >= 0 && !program->steps[step].used) return;
     for (int32_t t = step + 1; t < program->count; t++) {
@@ -55,10 +60,12 @@ static void add_value(planner *p, int32_t step, ar_plan *plan) {
                 last = forward_moment(t);
                 last_user = t;
                 kept = kept || has_gradient(program, t);
+                if (read < 0 && reads_input(p, t)) read = backward_moment(p, t);
             }
     }
     bool result = node == program->output;
     if (result) last = program->count + 1;
+    if (read > last) last = read;
     if (kept && p->mode == AR_RUN_TRAIN) last = p->end;
     add(p, value_bytes(p, node), first, last, &plan->value[node]);
     if (p->mode == AR_RUN_FORWARD || (!result && last_user < 0)) return;

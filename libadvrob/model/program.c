@@ -24,7 +24,7 @@ static void make_steps(ar_program *program) {
         step->node = i;
         step->value = step->relu ? relu : i;
         step->masked = step->relu || model->nodes[step->value].output.bits > 0;
-        step->gate[0] = step->gate[1] = -1;
+        step->gate[0] = step->gate[1] = step->cut = -1;
         program->producer[i] = program->count++;
     }
 }
@@ -66,6 +66,30 @@ static void connect_steps(ar_program *program) {
         }
 }
 
+/* A batch norm that the result depends on is a cut; what it runs with outside a whole batch. */
+static int32_t find_cuts(ar_program *program) {
+    int32_t status = ADVROB_OK;
+    const advrob_model *model = program->model;
+    void *block;
+    AR_TRY(
+        ar_arena_alloc(&program->arena, (size_t)program->count, sizeof(int32_t), "cuts", &block));
+    program->cuts = block;
+    for (int32_t s = 0; s < program->count; s++) {
+        ar_step *step = &program->steps[s];
+        const ar_node *node = &model->nodes[step->node];
+        if (!step->used || !node->op->whole_batch) continue;
+        step->cut = program->cut_count++;
+        program->cuts[step->cut] = s;
+        step->norm = (ar_norm){
+            .mean = program->effective + model->parameters[node->running_mean].offset,
+            .scale = step->forward,
+            .shift = program->effective + model->parameters[node->bias].offset,
+        };
+    }
+out:
+    return status;
+}
+
 static int32_t prepare_steps(ar_program *program) {
     int32_t status = ADVROB_OK;
     const advrob_model *model = program->model;
@@ -89,6 +113,7 @@ static int32_t prepare_steps(ar_program *program) {
     AR_TRY(ar_arena_alloc(&program->arena, (size_t)model->slab_count, sizeof(ar_real),
                           "parameters as run", &block));
     program->effective = block;
+    AR_TRY(find_cuts(program));
     for (int32_t mode = 0; mode < AR_RUN_MODES; mode++)
         for (int32_t wide = 0; wide < 2; wide++)
             AR_TRY(ar_plan_create(program, mode, wide ? 16 : 8, &program->arena,
@@ -162,21 +187,20 @@ static int32_t pack_step(void *arg, int64_t piece, int32_t worker) {
     ar_step *step = &program->steps[piece];
     const ar_node *node = &model->nodes[step->node];
     (void)worker;
-    if (node->weight < 0) return ADVROB_OK;
-    const ar_parameter *weight = &model->parameters[node->weight];
-    ar_real *effective = program->effective + weight->offset;
-    size_t bytes = sizeof(ar_real) * (size_t)weight->count;
-    if (node->weights.bits > 0)
-        ar_quant_apply(&node->weights, weight->count, model->slab + weight->offset, effective);
-    else
-        memcpy(effective, model->slab + weight->offset, bytes);
-    if (node->bias >= 0) {
-        const ar_parameter *bias = &model->parameters[node->bias];
-        memcpy(program->effective + bias->offset, model->slab + bias->offset,
-               sizeof(ar_real) * (size_t)bias->count);
+    const ar_real *values[AR_MAX_PARAMETERS] = {NULL};
+    for (int32_t role = 0; role < AR_MAX_PARAMETERS; role++) {
+        if (node->parameters[role] < 0) continue;
+        const ar_parameter *p = &model->parameters[node->parameters[role]];
+        ar_real *effective = program->effective + p->offset;
+        if (role == AR_WEIGHT && node->weights.bits > 0)
+            ar_quant_apply(&node->weights, p->count, model->slab + p->offset, effective);
+        else
+            memcpy(effective, model->slab + p->offset, sizeof(ar_real) * (size_t)p->count);
+        values[role] = effective;
     }
-    node->op->pack(&node->attributes, &model->nodes[node->inputs[0]].shape, program->kernels,
-                   effective, step->forward, step->backward);
+    if (node->op->pack != NULL)
+        node->op->pack(&node->attributes, &model->nodes[node->inputs[0]].shape, program->kernels,
+                       values, step->forward, step->backward);
     return ADVROB_OK;
 }
 
@@ -240,6 +264,8 @@ out:
 void ar_workspace_give(ar_workspace *workspace) {
     if (workspace == NULL) return;
     ar_program *program = workspace->program;
+    workspace->norms = NULL;
+    workspace->draws = NULL;
     pthread_mutex_lock(&program->lock);
     workspace->next = program->spare;
     program->spare = workspace;

@@ -5,8 +5,9 @@
 
 #include "model.h"
 
-/* What a workspace is for; each later mode keeps more. */
-enum { AR_RUN_FORWARD, AR_RUN_INPUT_GRADIENT, AR_RUN_TRAIN, AR_RUN_MODES };
+/* What a workspace is for; each later mode keeps more: AR_RUN_BATCH_GRADIENT the inputs of batch
+ * norms, for the gradient by the input under batch statistics. */
+enum { AR_RUN_FORWARD, AR_RUN_INPUT_GRADIENT, AR_RUN_BATCH_GRADIENT, AR_RUN_TRAIN, AR_RUN_MODES };
 
 /* A step is a node with what was fused into it. */
 typedef struct ar_step {
@@ -20,6 +21,8 @@ typedef struct ar_step {
     int32_t gate[AR_MAX_INPUTS];    /* the step whose mask gates this input's gradient; -1: none */
     const void *prepared;
     ar_real *forward, *backward; /* packed weights */
+    int32_t cut;                 /* number among the program's batch norms; -1: none */
+    ar_norm norm;                /* a batch norm's, with running statistics */
 } ar_step;
 
 /* Where a tile's buffers lie in a workspace, in bytes; SIZE_MAX: not there. */
@@ -35,6 +38,8 @@ typedef struct ar_program {
     ar_arena arena;
     ar_step *steps;
     int32_t count;
+    int32_t *cuts; /* [cut_count]: steps that are batch norms */
+    int32_t cut_count;
     int32_t output;         /* the value that is the result */
     int32_t *producer;      /* [nodes]: the step that makes a value; -1: the input, or fused away */
     ar_real *scale, *shift; /* normalisation, [channels] */
@@ -52,6 +57,8 @@ typedef struct ar_workspace {
     const ar_plan *plan;
     int32_t mode, lanes, count; /* count: images of the last forward */
     uint8_t *memory;
+    const ar_norm *norms;  /* [cuts]: of the batch; NULL: running statistics */
+    const ar_draws *draws; /* of this tile's images; NULL outside training */
     /* Called with each value of a forward pass while it is there; NULL: not wanted. */
     void (*observe)(void *arg, int32_t node, const ar_real *tile, int32_t lanes, int32_t count);
     void *observe_arg;
@@ -84,12 +91,25 @@ void ar_run_forward(ar_workspace *workspace, int32_t count, const float *x, floa
  * be NULL in AR_RUN_TRAIN. */
 void ar_run_backward(ar_workspace *workspace, const float *dout, float *dx);
 
+/* The parts of the two above, for tiles that wait for each other (tiles.c): the input, steps
+ * [begin, end) in order, the result; the result's gradient, the gating of a step's gradient by its
+ * own mask, steps [begin, end) backward - `gated`: the last one's gradient has been gated - and the
+ * input's gradient. */
+void ar_run_load(ar_workspace *workspace, int32_t count, const float *x);
+void ar_run_steps(ar_workspace *workspace, int32_t begin, int32_t end);
+void ar_run_store(ar_workspace *workspace, float *out);
+void ar_run_load_gradient(ar_workspace *workspace, const float *dout);
+void ar_run_gate(ar_workspace *workspace, int32_t step);
+void ar_run_steps_backward(ar_workspace *workspace, int32_t begin, int32_t end, bool gated,
+                           bool input_wanted);
+void ar_run_store_gradient(ar_workspace *workspace, float *dx);
+
 /* Most tiles whose gradients are summed at once. */
 #define AR_MAX_TILES 256
 
-/* Parameter gradients of a batch: 1 to AR_MAX_TILES tiles that went forward and backward in
- * AR_RUN_TRAIN, all of the same lanes. Pieces are independent; the cut depends on the model alone.
- * gradient and scratch have the slab's layout. */
+/* Parameter gradients of a batch, batch norms' aside: 1 to AR_MAX_TILES tiles that went forward and
+ * backward in AR_RUN_TRAIN, all of the same lanes. Pieces are independent; the cut depends on the
+ * model alone. gradient and scratch have the slab's layout. */
 int64_t ar_run_gradient_pieces(const ar_program *program);
 void ar_run_gradient_piece(ar_workspace *const *tiles, int32_t count, int64_t piece,
                            ar_real *scratch, ar_real *gradient);
@@ -101,6 +121,37 @@ ar_real *ar_workspace_gradient(ar_workspace *workspace, int32_t node);
 
 /* Forward of n images, tiles in parallel. */
 int32_t ar_program_forward(ar_program *program, int64_t n, const float *x, float *out);
+
+/* tiles.c: a whole batch as tiles that run together: what training needs, and what normalises by
+ * the batch. Batch norms cut the graph: tiles run up to a cut, wait for each other, and go on with
+ * numbers from the whole batch. Sums over images are made per image, in double, and combined in the
+ * order of the images, so that neither threads nor the size of tiles change a bit. */
+typedef struct ar_tiles ar_tiles;
+
+/* Room for `groups` batches of at most `batch` images that run side by side, each with statistics
+ * of its own (the branches of an objective). mode: AR_RUN_TRAIN, AR_RUN_BATCH_GRADIENT or
+ * AR_RUN_FORWARD. Without batch_statistics batch norms use the running ones. */
+int32_t ar_tiles_create(ar_program *program, int32_t mode, bool batch_statistics, int64_t batch,
+                        int32_t groups, ar_tiles **out);
+void ar_tiles_destroy(ar_tiles *tiles); /* NULL is fine */
+
+/* n images a group: x[group] [n, c, h, w] -> out[group] [n, outputs]. draws: of training, with one
+ * id an image; NULL: none. E_INVALID where a batch norm has a single value to normalise. */
+int32_t ar_tiles_forward(ar_tiles *tiles, int64_t n, const float *const *x, const ar_draws *draws,
+                         float *const *out);
+/* After it: dout[group] [n, outputs] -> dx[group] [n, c, h, w]; dx may be NULL in AR_RUN_TRAIN. */
+int32_t ar_tiles_backward(ar_tiles *tiles, const float *const *dout, float *const *dx);
+/* After that, in AR_RUN_TRAIN: all parameter gradients, summed over the groups. gradient and
+ * scratch have the slab's layout; running statistics have gradient 0. */
+int32_t ar_tiles_gradient(ar_tiles *tiles, ar_real *scratch, ar_real *gradient);
+
+/* Moves the running statistics in `slab` by the batches of the last forward, group after group. */
+void ar_tiles_move_statistics(const ar_tiles *tiles, ar_real *slab);
+/* Mean and unbiased variance of channel `channel` of a program's cut in the last forward. */
+void ar_tiles_statistics(const ar_tiles *tiles, int32_t group, int32_t cut, int32_t channel,
+                         double *mean, double *variance);
+/* Tile `tile` of a group in the last forward; for tests. */
+ar_workspace *ar_tiles_workspace(const ar_tiles *tiles, int32_t group, int32_t tile);
 
 /* plan.c. */
 int32_t ar_plan_create(const ar_program *program, int32_t mode, int32_t lanes, ar_arena *arena,

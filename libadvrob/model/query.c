@@ -41,13 +41,30 @@ bool ar_model_quantized(const advrob_model *model) {
     return false;
 }
 
+int64_t ar_model_trained(const advrob_model *model) {
+    int64_t count = 0;
+    for (int32_t i = 0; i < model->parameter_count; i++)
+        if (model->parameters[i].role < AR_RUNNING_MEAN) count += model->parameters[i].count;
+    return count;
+}
+
+int32_t ar_parameter_check(const ar_parameter *parameter, int64_t k, double value) {
+    if (!isfinite(value))
+        return ar_error(ADVROB_E_NONFINITE, "parameter %s: value %lld is %g", parameter->name,
+                        (long long)k, value);
+    if (parameter->role == AR_RUNNING_VAR && value < 0)
+        return ar_error(ADVROB_E_RANGE, "parameter %s: value %lld is %g, expected 0 or more",
+                        parameter->name, (long long)k, value);
+    return ADVROB_OK;
+}
+
 int32_t ar_model_check_finite(const advrob_model *model) {
     for (int32_t i = 0; i < model->parameter_count; i++) {
         const ar_parameter *p = &model->parameters[i];
-        for (int64_t k = 0; k < p->count; k++)
-            if (!isfinite(model->slab[p->offset + k]))
-                return ar_error(ADVROB_E_NONFINITE, "parameter %s: value %lld is %g", p->name,
-                                (long long)k, (double)model->slab[p->offset + k]);
+        for (int64_t k = 0; k < p->count; k++) {
+            int32_t status = ar_parameter_check(p, k, (double)model->slab[p->offset + k]);
+            if (status < 0) return status;
+        }
     }
     return ADVROB_OK;
 }
@@ -92,6 +109,10 @@ uint64_t ar_model_digest(const advrob_model *model) {
         hash = ar_fnv(hash, node->attributes.padding, sizeof node->attributes.padding);
         hash = ar_fnv(hash, &node->shape, sizeof node->shape);
         hash = ar_fnv(hash, &node->attributes.bias, sizeof node->attributes.bias);
+        double more[3] = {node->attributes.epsilon, node->attributes.momentum,
+                          node->attributes.rate};
+        for (int32_t k = 0; k < 3; k++)
+            if (more[k] != 0) hash = ar_fnv(hash, &more[k], sizeof more[k]);
         hash = hash_quant(hash_quant(hash, &node->output), &node->weights);
     }
     hash = ar_fnv(hash, &model->low, sizeof model->low);
@@ -110,8 +131,9 @@ static void write_row(ar_buffer *text, const advrob_model *model, const ar_node 
         ar_format(inputs + length, sizeof inputs - length, i == 0 ? "%s" : ", %s",
                   model->nodes[node->inputs[i]].name);
     }
-    if (node->weight >= 0) parameters += model->parameters[node->weight].count;
-    if (node->bias >= 0) parameters += model->parameters[node->bias].count;
+    for (int32_t role = 0; role < AR_RUNNING_MEAN; role++)
+        if (node->parameters[role] >= 0)
+            parameters += model->parameters[node->parameters[role]].count;
     if (node->op != NULL && node->op->macs != NULL)
         macs =
             node->op->macs(&node->attributes, &model->nodes[node->inputs[0]].shape, &node->shape);
@@ -130,8 +152,8 @@ int32_t ar_model_write_summary(advrob_model *model) {
                   "output", "parameters", "multiply-adds");
     for (int32_t i = 0; i < model->node_count; i++)
         write_row(&text, model, &model->nodes[i]);
-    ar_buffer_add(&text, "%lld parameters, %lld multiply-adds\n", (long long)model->slab_count,
-                  (long long)ar_model_macs(model));
+    ar_buffer_add(&text, "%lld parameters, %lld multiply-adds\n",
+                  (long long)ar_model_trained(model), (long long)ar_model_macs(model));
     int32_t status = ar_buffer_status(&text);
     if (status < 0) {
         ar_buffer_free(&text);

@@ -33,12 +33,17 @@ static ar_op_call make_call(ar_workspace *workspace, int32_t s) {
         .attributes = &node->attributes,
         .prepared = step->prepared,
         .lanes = workspace->lanes,
+        .count = workspace->count,
         .out = node->shape,
+        .draws = workspace->draws,
+        .node = step->node,
         .relu = step->relu,
         .state = at(workspace, step->relu ? workspace->plan->mask[s] : workspace->plan->state[s]),
     };
     for (int32_t k = 0; k < node->op->inputs; k++)
         call.in[k] = program->model->nodes[node->inputs[k]].shape;
+    if (step->cut >= 0)
+        call.norm = workspace->norms != NULL ? &workspace->norms[step->cut] : &step->norm;
     return call;
 }
 
@@ -81,22 +86,42 @@ static void step_forward(ar_workspace *workspace, int32_t s) {
     observe(workspace, step->value, call.y);
 }
 
-void ar_run_forward(ar_workspace *workspace, int32_t count, const float *x, float *out) {
+void ar_run_load(ar_workspace *workspace, int32_t count, const float *x) {
     const ar_program *program = workspace->program;
-    const ar_node *nodes = program->model->nodes;
+    ar_shape in = program->model->nodes[0].shape;
     ar_real *input = ar_workspace_value(workspace, 0);
     workspace->count = count;
-    program->kernels->load(workspace->lanes, count, nodes[0].shape.c,
-                           ar_shape_pixels(nodes[0].shape), x, program->scale, program->shift,
-                           input);
+    program->kernels->load(workspace->lanes, count, in.c, ar_shape_pixels(in), x, program->scale,
+                           program->shift, input);
     quantize(workspace, 0, input, at(workspace, workspace->plan->mask[program->count]), true);
     observe(workspace, 0, input);
-    for (int32_t s = 0; s < program->count; s++)
+}
+
+void ar_run_steps(ar_workspace *workspace, int32_t begin, int32_t end) {
+    for (int32_t s = begin; s < end; s++)
         step_forward(workspace, s);
-    if (out == NULL) return;
-    ar_shape shape = nodes[program->output].shape;
-    program->kernels->store(workspace->lanes, count, shape.c, ar_shape_pixels(shape),
+}
+
+void ar_run_store(ar_workspace *workspace, float *out) {
+    const ar_program *program = workspace->program;
+    ar_shape shape = program->model->nodes[program->output].shape;
+    program->kernels->store(workspace->lanes, workspace->count, shape.c, ar_shape_pixels(shape),
                             ar_workspace_value(workspace, program->output), NULL, out);
+}
+
+void ar_run_forward(ar_workspace *workspace, int32_t count, const float *x, float *out) {
+    ar_run_load(workspace, count, x);
+    ar_run_steps(workspace, 0, workspace->program->count);
+    if (out != NULL) ar_run_store(workspace, out);
+}
+
+void ar_run_gate(ar_workspace *workspace, int32_t s) {
+    const ar_program *program = workspace->program;
+    const ar_step *step = &program->steps[s];
+    if (!step->used || !step->masked || step->gated) return;
+    ar_real *dy = ar_workspace_gradient(workspace, step->value);
+    program->kernels->gate(floats(workspace, step->value), dy,
+                           at(workspace, workspace->plan->mask[s]), dy, false);
 }
 
 static void step_backward(ar_workspace *workspace, int32_t s, bool input_wanted) {
@@ -105,14 +130,11 @@ static void step_backward(ar_workspace *workspace, int32_t s, bool input_wanted)
     const ar_node *node = &program->model->nodes[step->node];
     if (!step->used) return;
     ar_op_call call = make_call(workspace, s);
-    ar_real *dy = ar_workspace_gradient(workspace, step->value);
-    if (step->masked && !step->gated)
-        program->kernels->gate(floats(workspace, step->value), dy,
-                               at(workspace, workspace->plan->mask[s]), dy, false);
-    call.dy = dy;
+    call.dy = ar_workspace_gradient(workspace, step->value);
     call.weight = step->backward;
     bool wanted = false;
     for (int32_t k = 0; k < node->op->inputs; k++) {
+        if (step->cut >= 0) call.x[k] = ar_workspace_value(workspace, node->inputs[k]);
         if (node->inputs[k] == 0 && !input_wanted) continue;
         wanted = true;
         call.dx[k] = ar_workspace_gradient(workspace, node->inputs[k]);
@@ -122,21 +144,36 @@ static void step_backward(ar_workspace *workspace, int32_t s, bool input_wanted)
     if (wanted) node->op->backward(&call);
 }
 
-void ar_run_backward(ar_workspace *workspace, const float *dout, float *dx) {
+void ar_run_load_gradient(ar_workspace *workspace, const float *dout) {
     const ar_program *program = workspace->program;
-    const ar_node *nodes = program->model->nodes;
-    ar_shape in = nodes[0].shape, out = nodes[program->output].shape;
+    ar_shape out = program->model->nodes[program->output].shape;
     program->kernels->load(workspace->lanes, workspace->count, out.c, ar_shape_pixels(out), dout,
                            NULL, NULL, ar_workspace_gradient(workspace, program->output));
-    for (int32_t s = program->count - 1; s >= 0; s--)
-        step_backward(workspace, s, dx != NULL);
-    if (dx == NULL) return;
+}
+
+void ar_run_steps_backward(ar_workspace *workspace, int32_t begin, int32_t end, bool gated,
+                           bool input_wanted) {
+    for (int32_t s = end - 1; s >= begin; s--) {
+        if (s < end - 1 || !gated) ar_run_gate(workspace, s);
+        step_backward(workspace, s, input_wanted);
+    }
+}
+
+void ar_run_store_gradient(ar_workspace *workspace, float *dx) {
+    const ar_program *program = workspace->program;
+    ar_shape in = program->model->nodes[0].shape;
     ar_real *input = ar_workspace_gradient(workspace, 0);
     size_t mask = workspace->plan->mask[program->count];
     if (mask != SIZE_MAX)
         program->kernels->gate(floats(workspace, 0), input, at(workspace, mask), input, false);
     program->kernels->store(workspace->lanes, workspace->count, in.c, ar_shape_pixels(in), input,
                             program->scale, dx);
+}
+
+void ar_run_backward(ar_workspace *workspace, const float *dout, float *dx) {
+    ar_run_load_gradient(workspace, dout);
+    ar_run_steps_backward(workspace, 0, workspace->program->count, false, dx != NULL);
+    if (dx != NULL) ar_run_store_gradient(workspace, dx);
 }
 
 static int64_t step_pieces(const ar_program *program, int32_t s) {

@@ -122,7 +122,9 @@ out:
 }
 
 void ar_gemm_pack(const ar_attributes *a, const ar_shape *in, const ar_kernels *kernels,
-                  const ar_real *weight, ar_real *forward, ar_real *backward) {
+                  const ar_real *const parameters[AR_MAX_PARAMETERS], ar_real *forward,
+                  ar_real *backward) {
+    const ar_real *weight = parameters[AR_WEIGHT];
     int32_t kh = a->kernel[0], kw = a->kernel[1], taps = kh * kw, c = in->c, o = a->outputs;
     int32_t block = kernels->gemm_block;
     for (int32_t b = 0; b < ar_block_count(o, block); b++) {

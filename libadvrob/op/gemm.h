@@ -8,7 +8,8 @@
 int32_t ar_gemm_prepare(const ar_attributes *attributes, const ar_shape *in, const ar_shape *out,
                         ar_arena *arena, const void **prepared);
 void ar_gemm_pack(const ar_attributes *attributes, const ar_shape *in, const ar_kernels *kernels,
-                  const ar_real *weight, ar_real *forward, ar_real *backward);
+                  const ar_real *const parameters[AR_MAX_PARAMETERS], ar_real *forward,
+                  ar_real *backward);
 void ar_gemm_forward(const ar_op_call *call);
 void ar_gemm_backward(const ar_op_call *call);
 void ar_gemm_gradient(const ar_op_gradient *call);

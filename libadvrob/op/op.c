@@ -18,6 +18,9 @@ static const ar_loss *const losses[] = {
 };
 #undef AR_LOSS
 
+const char *const ar_parameter_suffix[AR_MAX_PARAMETERS] = {".weight", ".bias", ".running_mean",
+                                                            ".running_var"};
+
 int32_t ar_op_count(void) {
     return (int32_t)(sizeof ops / sizeof ops[0]);
 }

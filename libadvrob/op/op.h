@@ -1,4 +1,5 @@
-/* op: one operator a file, with its descriptor at the end. Others include this header, and loss.h.
+/* op: one operator a file, with its descriptor at the end. Others include this header, loss.h and
+ * norm.h.
  *
  * An operator sees one tile of images (kernel/kernel.h: [h][w][c][lanes]). A new operator is one
  * file and one line in ops.inc; the gradient check and the planner then know it. */
@@ -8,7 +9,7 @@
 #include "tensor/tensor.h"
 
 #define AR_MAX_INPUTS 2
-#define AR_MAX_PARAMETERS 2
+#define AR_MAX_PARAMETERS 4
 
 /* What an operator's node is told. Kernel and stride are 1 where nothing was said, so that a linear
  * layer is a convolution of one tap. */
@@ -16,6 +17,9 @@ typedef struct ar_attributes {
     int32_t kernel[2], stride[2], padding[2]; /* height, width */
     int32_t outputs;                          /* channels out of a convolution or linear layer */
     bool bias;
+    double epsilon;  /* batch norm: added to the variance */
+    double momentum; /* batch norm: the batch's share in new running statistics */
+    double rate;     /* dropout: share of the values that become 0 in training */
 } ar_attributes;
 
 /* How channels of inputs and output are tied when channels are removed. */
@@ -26,23 +30,45 @@ enum {
     AR_PRUNE_TIES      /* all inputs and the output lose the same channels */
 };
 
-/* A parameter's shape; rank 0: the node has none. */
+/* A parameter's shape; rank 0: the node has none. In this order, and under PyTorch's names: */
+enum { AR_WEIGHT, AR_BIAS, AR_RUNNING_MEAN, AR_RUNNING_VAR };
+extern const char *const ar_parameter_suffix[AR_MAX_PARAMETERS]; /* ".weight", ... */
+
 typedef struct ar_parameter_shape {
     int32_t rank;
     int64_t shape[4];
     int32_t fan_in;
+    bool constant; /* begins as `initial`, whatever the initialisation */
+    ar_real initial;
 } ar_parameter_shape;
+
+/* Batch norm by channel, [channels] each: y = (x - mean) * scale + shift. */
+typedef struct ar_norm {
+    const ar_real *mean, *scale, *shift;
+    /* With batch statistics dx = (dy - dy_mean - (x - mean) * slope) * scale; NULL: frozen ones, dx
+     * = dy * scale. */
+    const ar_real *dy_mean, *slope;
+} ar_norm;
+
+/* What training draws at random: a pure function of these and the place in the net. */
+typedef struct ar_draws {
+    int64_t seed;
+    const int64_t *ids; /* one an image: the number of the sample's visit */
+} ar_draws;
 
 /* One tile through one node, forward or backward. */
 typedef struct ar_op_call {
     const ar_kernels *kernels;
     const ar_attributes *attributes;
     const void *prepared; /* what `prepare` made */
-    int32_t lanes;
+    int32_t lanes, count; /* count: images; the lanes past it hold no image */
     ar_shape in[AR_MAX_INPUTS], out;
-    const ar_real *x[AR_MAX_INPUTS];
+    const ar_real *x[AR_MAX_INPUTS]; /* backward: of a `whole_batch` operator only */
     ar_real *y;
     const ar_real *weight, *bias; /* packed for this direction; bias NULL when there is none */
+    const ar_norm *norm;          /* of an operator that is `whole_batch` */
+    const ar_draws *draws;        /* NULL outside training */
+    int32_t node;                 /* its number in the graph: for draws */
     bool relu;                    /* fused: only if the descriptor says `fuses_relu` */
     uint8_t *state;               /* what backward needs; NULL when there is no backward */
     const ar_real *dy;
@@ -70,9 +96,13 @@ typedef struct ar_op {
     int32_t inputs;
     int32_t prune; /* AR_PRUNE_* */
     bool fuses_relu, fuses_gate;
+    /* Batch norm: with batch statistics the graph is cut here, its tiles wait for each other
+     * (model/tiles.c), and backward reads the input. Its parameter gradients come from the sums at
+     * the cut. */
+    bool whole_batch;
     /* The shape of the output; E_SHAPE or E_RANGE names the attribute. */
     int32_t (*infer)(const ar_attributes *attributes, const ar_shape *in, ar_shape *out);
-    /* Weight and bias; NULL: no parameters. */
+    /* Weight, bias, statistics; NULL: no parameters. */
     void (*parameters)(const ar_attributes *attributes, const ar_shape *in,
                        ar_parameter_shape shapes[AR_MAX_PARAMETERS]);
     /* Multiply-adds of one image, padding counted; NULL: none. */
@@ -80,9 +110,10 @@ typedef struct ar_op {
     /* Index lists that depend on shapes alone; NULL: none are needed. */
     int32_t (*prepare)(const ar_attributes *attributes, const ar_shape *in, const ar_shape *out,
                        ar_arena *arena, const void **prepared);
-    /* Packs the weight for forward and backward (each as large as the weight). */
+    /* Packs the parameters for forward and backward (each as large as the weight). */
     void (*pack)(const ar_attributes *attributes, const ar_shape *in, const ar_kernels *kernels,
-                 const ar_real *weight, ar_real *forward, ar_real *backward);
+                 const ar_real *const parameters[AR_MAX_PARAMETERS], ar_real *forward,
+                 ar_real *backward);
     /* Bytes of state of a tile; NULL: none. A fused ReLU's bits are the planner's. */
     size_t (*state_size)(const ar_shape *out, int32_t lanes);
     void (*forward)(const ar_op_call *call);

@@ -7,16 +7,23 @@
 #include "op/loss.h"
 #include "train.h"
 
-/* Values of the slab that one piece of the update handles. */
+/* Most values of the slab that one piece of the update handles. */
 #define UPDATE_PIECE 65536
+
+/* Values of the slab, all trained, that one piece of the update handles. */
+typedef struct update_range {
+    int64_t first, count;
+} update_range;
 
 struct ar_trainer {
     advrob_model *model;
     ar_program *program;
     const ar_optimizer *optimizer;
     ar_arena arena;
-    int32_t lanes, branches, tiles; /* tiles of one branch at the largest batch */
-    ar_workspace **workspaces;      /* [branches * tiles] */
+    int32_t branches;
+    ar_tiles *tiles; /* a group a branch */
+    update_range *ranges;
+    int32_t range_count;
     float *inputs[AR_MAX_BRANCHES], *logits[AR_MAX_BRANCHES], *dlogits[AR_MAX_BRANCHES];
     float *dx[AR_MAX_BRANCHES];
     double *losses;
@@ -25,6 +32,33 @@ struct ar_trainer {
 
 static int32_t array(ar_trainer *t, size_t count, size_t size, void **block) {
     return ar_arena_alloc(&t->arena, count, size, "training room", block);
+}
+
+/* Running statistics are left out: the optimizer does not touch them. */
+static int32_t make_ranges(ar_trainer *t) {
+    int32_t status = ADVROB_OK;
+    const advrob_model *model = t->model;
+    void *block;
+    size_t most = (size_t)(model->slab_count / UPDATE_PIECE + model->parameter_count);
+    AR_TRY(array(t, most, sizeof(update_range), &block));
+    t->ranges = block;
+    update_range open = {0, 0};
+    for (int32_t p = 0; p <= model->parameter_count; p++) {
+        const ar_parameter *parameter = &model->parameters[p];
+        bool end = p == model->parameter_count, trained = !end && parameter->role < AR_RUNNING_MEAN;
+        if (trained) {
+            open.count += parameter->count;
+            continue;
+        }
+        for (; open.count > 0; t->range_count++) {
+            int64_t count = open.count < UPDATE_PIECE ? open.count : UPDATE_PIECE;
+            t->ranges[t->range_count] = (update_range){open.first, count};
+            open = (update_range){open.first + count, open.count - count};
+        }
+        if (!end) open.first = parameter->offset + parameter->count;
+    }
+out:
+    return status;
 }
 
 static int32_t allocate(ar_trainer *t, size_t batch) {
@@ -53,10 +87,7 @@ static int32_t allocate(ar_trainer *t, size_t batch) {
     t->backup = block;
     AR_TRY(array(t, slab * (size_t)t->optimizer->state, sizeof(ar_real), &block));
     t->state = block;
-    AR_TRY(array(t, (size_t)(t->branches * t->tiles), sizeof(ar_workspace *), &block));
-    t->workspaces = block;
-    for (int32_t i = 0; i < t->branches * t->tiles; i++)
-        AR_TRY(ar_workspace_take(t->program, AR_RUN_TRAIN, t->lanes, &t->workspaces[i]));
+    AR_TRY(make_ranges(t));
 out:
     return status;
 }
@@ -67,7 +98,6 @@ int32_t ar_trainer_create(advrob_model *model, const ar_optimizer *optimizer, in
     ar_trainer *trainer = NULL;
     ar_program *program = NULL;
     void *block = NULL;
-    (void)batch_statistics;
     AR_TRY(ar_model_program(model, &program));
     AR_TRY(ar_calloc(&model->ctx->memory, 1, sizeof *trainer, "trainer", &block));
     trainer = block;
@@ -75,9 +105,9 @@ int32_t ar_trainer_create(advrob_model *model, const ar_optimizer *optimizer, in
     trainer->program = program;
     trainer->optimizer = optimizer;
     trainer->branches = branches;
-    trainer->lanes = ar_tile_lanes(batch);
-    trainer->tiles = (int32_t)((batch + trainer->lanes - 1) / trainer->lanes);
     ar_arena_init(&trainer->arena, &model->ctx->memory);
+    AR_TRY(
+        ar_tiles_create(program, AR_RUN_TRAIN, batch_statistics, batch, branches, &trainer->tiles));
     AR_TRY(allocate(trainer, (size_t)batch));
     *out = trainer;
     trainer = NULL;
@@ -89,9 +119,7 @@ out:
 void ar_trainer_destroy(ar_trainer *trainer) {
     if (trainer == NULL) return;
     ar_memory *memory = &trainer->model->ctx->memory;
-    if (trainer->workspaces != NULL)
-        for (int32_t i = 0; i < trainer->branches * trainer->tiles; i++)
-            ar_workspace_give(trainer->workspaces[i]);
+    ar_tiles_destroy(trainer->tiles);
     ar_arena_free(&trainer->arena);
     ar_free(memory, trainer);
 }
@@ -103,64 +131,18 @@ ar_real *ar_trainer_state(ar_trainer *trainer, int64_t *count) {
 
 typedef struct step_job {
     ar_trainer *trainer;
-    const ar_objective *objective;
     const ar_optimizer_settings *settings;
     const ar_batch *batch;
-    int32_t tiles;          /* of one branch of this batch */
-    ar_workspace *used[64]; /* those of all branches, in order */
 } step_job;
-
-/* The part of the batch that piece p (branch-major) is about. */
-static int32_t locate(const step_job *job, int64_t piece, int32_t *branch, int64_t *first) {
-    int32_t tile = (int32_t)(piece % job->tiles);
-    *branch = (int32_t)(piece / job->tiles);
-    *first = (int64_t)tile * job->trainer->lanes;
-    int64_t left = job->batch->n - *first;
-    return (int32_t)(left < job->trainer->lanes ? left : job->trainer->lanes);
-}
-
-static int32_t forward_piece(void *arg, int64_t piece, int32_t worker) {
-    const step_job *job = arg;
-    const ar_trainer *t = job->trainer;
-    int32_t branch;
-    int64_t first;
-    int32_t n = locate(job, piece, &branch, &first);
-    (void)worker;
-    ar_run_forward(job->used[piece], n,
-                   t->inputs[branch] + first * ar_shape_count(t->model->nodes[0].shape),
-                   t->logits[branch] + first * ar_model_classes(t->model));
-    return ADVROB_OK;
-}
-
-static int32_t backward_piece(void *arg, int64_t piece, int32_t worker) {
-    const step_job *job = arg;
-    const ar_trainer *t = job->trainer;
-    int32_t branch;
-    int64_t first;
-    (void)locate(job, piece, &branch, &first);
-    (void)worker;
-    float *dx = t->dx[branch] + first * ar_shape_count(t->model->nodes[0].shape);
-    ar_run_backward(job->used[piece], t->dlogits[branch] + first * ar_model_classes(t->model),
-                    job->objective->input_gradient ? dx : NULL);
-    return ADVROB_OK;
-}
-
-static int32_t gradient_piece(void *arg, int64_t piece, int32_t worker) {
-    const step_job *job = arg;
-    (void)worker;
-    ar_run_gradient_piece(job->used, job->tiles * job->trainer->branches, piece,
-                          job->trainer->scratch, job->trainer->gradient);
-    return ADVROB_OK;
-}
 
 static int32_t update_piece(void *arg, int64_t piece, int32_t worker) {
     const step_job *job = arg;
     ar_trainer *t = job->trainer;
-    int64_t first = piece * UPDATE_PIECE, n = t->model->slab_count - first;
+    int64_t first = t->ranges[piece].first;
     (void)worker;
-    if (n > UPDATE_PIECE) n = UPDATE_PIECE;
-    t->optimizer->update(t->program->kernels, job->settings, n, t->model->slab + first,
-                         t->state + first * t->optimizer->state, t->gradient + first);
+    t->optimizer->update(t->program->kernels, job->settings, t->ranges[piece].count,
+                         t->model->slab + first, t->state + first * t->optimizer->state,
+                         t->gradient + first);
     return ADVROB_OK;
 }
 
@@ -196,8 +178,8 @@ static int32_t apply_update(step_job *job) {
     advrob_context *ctx = t->model->ctx;
     size_t bytes = sizeof(ar_real) * (size_t)t->model->slab_count;
     memcpy(t->backup, t->model->slab, bytes);
-    AR_TRY(ar_parallel(ctx, (t->model->slab_count + UPDATE_PIECE - 1) / UPDATE_PIECE, update_piece,
-                       NULL, job));
+    AR_TRY(ar_parallel(ctx, t->range_count, update_piece, NULL, job));
+    ar_tiles_move_statistics(t->tiles, t->model->slab);
     AR_TRY(ar_model_check_finite(t->model));
     ar_model_changed(t->model);
     AR_TRY(ar_program_update(t->program));
@@ -212,20 +194,18 @@ out:
 int32_t ar_trainer_step(ar_trainer *t, const ar_objective *objective, const ar_batch *batch,
                         const ar_optimizer_settings *settings, ar_step_result *result) {
     int32_t status = ADVROB_OK;
-    advrob_context *ctx = t->model->ctx;
     int32_t classes = ar_model_classes(t->model), last = t->branches - 1;
-    step_job job = {.trainer = t, .objective = objective, .settings = settings, .batch = batch};
-    job.tiles = (int32_t)((batch->n + t->lanes - 1) / t->lanes);
-    for (int32_t b = 0; b < t->branches; b++)
-        for (int32_t i = 0; i < job.tiles; i++)
-            job.used[b * job.tiles + i] = t->workspaces[b * t->tiles + i];
+    const ar_draws draws = {batch->seed, batch->ids};
+    step_job job = {.trainer = t, .settings = settings, .batch = batch};
     AR_TRY(objective->prepare(objective->self, batch, t->inputs));
-    AR_TRY(ar_parallel(ctx, job.tiles * t->branches, forward_piece, NULL, &job));
+    AR_TRY(
+        ar_tiles_forward(t->tiles, batch->n, (const float *const *)t->inputs, &draws, t->logits));
     AR_TRY(objective->loss(objective->self, batch, (const float *const *)t->logits, t->losses,
                            t->dlogits));
     AR_TRY(check_losses(&job));
-    AR_TRY(ar_parallel(ctx, job.tiles * t->branches, backward_piece, NULL, &job));
-    AR_TRY(ar_parallel(ctx, ar_run_gradient_pieces(t->program), gradient_piece, NULL, &job));
+    AR_TRY(ar_tiles_backward(t->tiles, (const float *const *)t->dlogits,
+                             objective->input_gradient ? t->dx : NULL));
+    AR_TRY(ar_tiles_gradient(t->tiles, t->scratch, t->gradient));
     AR_TRY(check_gradient(&job));
     AR_TRY(apply_update(&job));
     if (objective->after != NULL)

@@ -259,32 +259,80 @@ enum {
     EW_LOAD,
     EW_STORE,
     EW_SGD,
+    EW_NORM,
+    EW_NORM_RELU,
+    EW_NORM_BACKWARD,
+    EW_NORM_FROZEN,
+    EW_SUMS,
+    EW_SUMS_SQUARES,
     EW_COUNT
 };
 
-static const char *const ew_names[EW_COUNT] = {"memcpy", "add",  "relu",  "gate", "quantize",
-                                               "step",   "load", "store", "sgd"};
+/* Name, and floats read and written per float of the tile. */
+static const struct ew_slot {
+    const char *name;
+    int32_t moved;
+} ew_slots[EW_COUNT] = {
+    {"memcpy", 2},
+    {"add", 3},
+    {"relu", 2},
+    {"gate", 2},
+    {"quantize", 2},
+    {"step", 5},
+    {"load", 2},
+    {"store", 2},
+    {"sgd", 5},
+    {"norm", 2},
+    {"norm, relu", 2},
+    {"norm_backward", 3},
+    {"norm_backward, frozen", 2},
+    {"channel_sums", 2},
+    {"channel_sums, a = b", 1},
+};
 
-static double elementwise_rate(const ar_kernels *k, int32_t what) {
-    enum { N = LANES * 784 };
-    float *a = numbers(N), *b = numbers(N), *c = numbers(N), *d = numbers(N);
-    uint8_t *mask = take(N / 8);
+/* Floats per ns of a tile of `channels` on `pixels`; the slots before norm see a plain run. */
+static double elementwise_rate(const ar_kernels *k, int32_t what, int32_t channels,
+                               int32_t pixels) {
+    const int32_t n = LANES * channels * pixels;
+    const size_t size = (size_t)n, bytes = size * sizeof(float);
+    float *a = numbers(size), *b = numbers(size), *c = numbers(size), *d = numbers(size);
+    float *by_channel = numbers((size_t)channels);
+    double *sums = take(sizeof(double) * 2 * LANES * (size_t)channels);
+    uint8_t *mask = take(size / 8);
     float one[1] = {1.0f}, shift[1] = {0.0f};
-    ar_quant_call quant = {N, 0.1f, 3, 0, 15, a, b, mask, true};
-    ar_step_call step = {N, a, b, c, d, 0.01f};
+    ar_quant_call quant = {n, 0.1f, 3, 0, 15, a, b, mask, true};
+    ar_step_call step = {n, a, b, c, d, 0.01f};
+    ar_norm_call norm = {.lanes = LANES,
+                         .channels = channels,
+                         .pixels = pixels,
+                         .mean = by_channel,
+                         .scale = by_channel,
+                         .shift = by_channel,
+                         .x = a,
+                         .y = b,
+                         .relu = what == EW_NORM_RELU,
+                         .mask = mask,
+                         .dy = c,
+                         .dx = d,
+                         .dy_mean = what == EW_NORM_FROZEN ? NULL : by_channel,
+                         .slope = by_channel};
     double best = 1e9;
     for (double end = now() + 0.1; now() < end;) {
         double t = now();
         for (int32_t i = 0; i < 16; i++) {
-            if (what == EW_COPY) memcpy(b, a, N * sizeof *a);
-            if (what == EW_ADD) k->add(N, a, b, c);
-            if (what == EW_RELU) k->relu(N, a, b, mask);
-            if (what == EW_GATE) k->gate(N, a, mask, b, false);
+            if (what == EW_COPY) memcpy(b, a, bytes);
+            if (what == EW_ADD) k->add(n, a, b, c);
+            if (what == EW_RELU) k->relu(n, a, b, mask);
+            if (what == EW_GATE) k->gate(n, a, mask, b, false);
             if (what == EW_QUANTIZE) k->quantize(&quant);
             if (what == EW_STEP) k->step(&step);
-            if (what == EW_LOAD) k->load(LANES, LANES, 1, N / LANES, a, one, shift, b);
-            if (what == EW_STORE) k->store(LANES, LANES, 1, N / LANES, b, NULL, a);
-            if (what == EW_SGD) k->sgd(N, a, b, c, 1e-6f, 0.9f, 1e-6f);
+            if (what == EW_LOAD) k->load(LANES, LANES, 1, n / LANES, a, one, shift, b);
+            if (what == EW_STORE) k->store(LANES, LANES, 1, n / LANES, b, NULL, a);
+            if (what == EW_SGD) k->sgd(n, a, b, c, 1e-6f, 0.9f, 1e-6f);
+            if (what == EW_NORM || what == EW_NORM_RELU) k->norm(&norm);
+            if (what == EW_NORM_BACKWARD || what == EW_NORM_FROZEN) k->norm_backward(&norm);
+            if (what == EW_SUMS) k->channel_sums(LANES, channels, pixels, a, b, sums);
+            if (what == EW_SUMS_SQUARES) k->channel_sums(LANES, channels, pixels, a, a, sums);
         }
         t = now() - t;
         if (t < best) best = t;
@@ -293,8 +341,23 @@ static double elementwise_rate(const ar_kernels *k, int32_t what) {
     free(b);
     free(c);
     free(d);
+    free(by_channel);
+    free(sums);
     free(mask);
-    return 16.0 * N / best * 1e-9;
+    return 16.0 * n / best * 1e-9;
+}
+
+static void elementwise_print(const ar_kernels *k, int32_t first, int32_t channels,
+                              int32_t pixels) {
+    double copy = elementwise_rate(k, EW_COPY, channels, pixels) * ew_slots[EW_COPY].moved * 4;
+    printf("%d channels, %d pixels, %d KB per operand; memcpy %.1f GB/s\n", channels, pixels,
+           channels * pixels * LANES * 4 / 1024, copy);
+    for (int32_t i = first; i < EW_COUNT; i++) {
+        double rate = elementwise_rate(k, i, channels, pixels),
+               bytes = rate * ew_slots[i].moved * 4;
+        printf("%-22s %6.2f floats/ns %7.1f GB/s (%3.0f %% of memcpy)\n", ew_slots[i].name, rate,
+               bytes, 100 * bytes / copy);
+    }
 }
 
 int main(int argc, char **argv) {
@@ -313,8 +376,10 @@ int main(int argc, char **argv) {
             printf(" %9.1f (%4.1f %%)", rate[j], 100 * rate[j] / before);
         printf("\n");
     }
-    for (int32_t i = 0; i < EW_COUNT; i++)
-        printf("%-10s %6.2f floats/ns\n", ew_names[i], elementwise_rate(k, i));
+    elementwise_print(k, EW_ADD, 16, 49);
+    elementwise_print(k, EW_NORM, 64, 16);   /* L2; a stride of 4 KB between pixels */
+    elementwise_print(k, EW_NORM, 64, 1024); /* ResNet-18's first layers */
+    elementwise_print(k, EW_NORM, 512, 16);  /* and its last */
     double after = peak();
     printf("FMA peak after %.1f%s\n", after,
            after < before * 0.95 || after > before * 1.05 ? ": NOISY, discard this run" : "");

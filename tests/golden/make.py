@@ -12,79 +12,25 @@ case leaves the others as they are.
 
 import argparse
 import gzip
-import hashlib
 import json
 import pathlib
 import platform
-import struct
 import sys
 import tempfile
-import zlib
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from common import generator, load, normal, save, sha256, to_grid
+from norm import make_norm
+
 HERE = pathlib.Path(__file__).resolve().parent
 FASHION_MNIST = pathlib.Path("/usr/share/datasets/fashion-mnist")
-FOLDERS = ("ops", "losses", "nets", "quant")
+FOLDERS = ("ops", "norm", "losses", "nets", "quant")
 
 CHECK_RELATIVE = 1e-5  # of each value ...
 CHECK_ABSOLUTE = 1e-6  # ... plus this part of the largest value of its tensor
-
-
-# ---- files ----
-
-DTYPES = {np.dtype("int64"): "I64", np.dtype("float32"): "F32"}
-
-
-def to_numpy(value):
-    """F32 for everything real, I64 for everything whole."""
-    array = value.detach().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
-    kind = np.int64 if array.dtype.kind in "iu" else np.float32
-    return np.ascontiguousarray(array.astype(kind))
-
-
-def save(root, name, tensors, metadata):
-    """Writes one safetensors file. By hand, since the library's order of metadata is not fixed."""
-    arrays = {key: to_numpy(value) for key, value in tensors.items()}
-    header = {"__metadata__": {key: str(metadata[key]) for key in sorted(metadata)}}
-    body = b""
-    for key in sorted(arrays, key=lambda key: (-arrays[key].itemsize, key)):
-        data = arrays[key].astype(arrays[key].dtype.newbyteorder("<")).tobytes()
-        header[key] = {"dtype": DTYPES[arrays[key].dtype], "shape": list(arrays[key].shape),
-                       "data_offsets": [len(body), len(body) + len(data)]}
-        body += data
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    path = root / f"{name}.safetensors"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(struct.pack("<Q", len(text)) + text + body)
-
-
-def load(path):
-    from safetensors import safe_open
-    with safe_open(path, framework="np") as file:
-        return {key: file.get_tensor(key) for key in file.keys()}, file.metadata()
-
-
-def sha256(path):
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-# ---- random numbers ----
-
-def generator(name):
-    return np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
-
-
-def normal(rng, *shape, scale=1.0):
-    """Exact in F32, held in float64."""
-    return torch.from_numpy((scale * rng.standard_normal(shape)).astype(np.float32).astype(np.float64))
-
-
-def to_grid(tensor, steps):
-    return torch.round(tensor.detach() * steps) / steps
 
 
 # ---- operators ----
@@ -522,6 +468,7 @@ def make_all(root):
     make_losses(root)
     make_quant(root)
     make_nets(root)
+    make_norm(root)
 
 
 def names(root):

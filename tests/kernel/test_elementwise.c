@@ -4,29 +4,6 @@
 
 #define ROUNDS 60
 
-/* A few values that are easy to get wrong among random ones. */
-static float *odd_floats(size_t n, size_t align, bool nan) {
-    static const float odd[] = {0.0f,  -0.0f,  0.5f,   1.5f,        2.5f,     -0.5f,     -1.5f,
-                                1e30f, -1e30f, 1e-40f, 16777216.0f, INFINITY, -INFINITY, NAN};
-    int32_t last = (int32_t)(sizeof odd / sizeof odd[0]) - (nan ? 1 : 4);
-    float *x = floats(n, align);
-    for (size_t i = 0; i < n; i++)
-        x[i] = between(0, 2) == 0 ? odd[between(0, last)] : x[i] * 4;
-    return x;
-}
-
-static void *copy(const void *from, size_t size, size_t align) {
-    void *to = take(size, align);
-    memcpy(to, from, size);
-    return to;
-}
-
-static void same(const void *got, const void *want, size_t size, const char *what,
-                 const char *name) {
-    if (memcmp(got, want, size) != 0) fail_msg("%s, level %s", what, name);
-    checks++;
-}
-
 static void relu_gate(const ar_kernels *k, size_t n) {
     size_t all = n * sizeof(float);
     float *x = odd_floats(n, 64, true), *y = take(all, 64), *want = take(all, 64);

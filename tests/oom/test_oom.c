@@ -306,6 +306,22 @@ static void scenario_quantize(run *r) {
     look_at_model(r, r->models[0]);
 }
 
+/* Batch norm: made anew, folded, quantized. */
+static void scenario_batch_norm(run *r) {
+    MAKE(r, r->models[0], advrob_model_build(r->ctx, "tiny_batch_norm", NULL, &r->models[0]));
+    if (!r->over) new_dataset(r, 0);
+    if (!r->over) make_smaller(r, 1, "reestimate_batch_norm", "batch_size", "16");
+    if (r->over) return;
+    new_options(r, 2);
+    if (r->over) return;
+    MAKE(r, r->compressors[2],
+         advrob_compressor_create(r->ctx, "fold_batch_norm", NULL, &r->compressors[2]));
+    MAKE(r, r->models[2],
+         advrob_compressor_run(r->compressors[2], r->models[0], NULL, &r->models[2]));
+    look_at_model(r, r->models[2]);
+    if (!r->over) make_smaller(r, 3, "quant_ptq", "range", "minmax");
+}
+
 /* Trains a copy; a refused run may have taken whole steps, so it starts again from a fresh copy. */
 static void train(run *r, int32_t slot, const char *name) {
     int32_t status;
@@ -553,11 +569,20 @@ static const struct {
     const char *name;
     void (*run)(run *r);
 } scenarios[] = {
-    {"options", scenario_options},   {"dataset", scenario_dataset}, {"open", scenario_open},
-    {"model", scenario_model},       {"files", scenario_files},     {"target", scenario_target},
-    {"attack", scenario_attack},     {"prune", scenario_prune},     {"quantize", scenario_quantize},
-    {"finetune", scenario_finetune}, {"report", scenario_report},   {"row", scenario_row},
+    {"options", scenario_options},
+    {"dataset", scenario_dataset},
+    {"open", scenario_open},
+    {"model", scenario_model},
+    {"files", scenario_files},
+    {"target", scenario_target},
+    {"attack", scenario_attack},
+    {"prune", scenario_prune},
+    {"quantize", scenario_quantize},
+    {"finetune", scenario_finetune},
+    {"batch_norm", scenario_batch_norm},
+    {"report", scenario_report},
     {"page", scenario_page},
+    {"row", scenario_row},
 };
 enum { SCENARIOS = sizeof scenarios / sizeof scenarios[0] };
 

@@ -42,6 +42,8 @@ static const op_case cases[] = {
     {"global_avg_pool", {{1, 1}, {1, 1}, {0, 0}, 0, false}, {{3, 4, 3}}},
     {"flatten", {{1, 1}, {1, 1}, {0, 0}, 0, false}, {{3, 2, 4}}},
     {"add", {{1, 1}, {1, 1}, {0, 0}, 0, false}, {{3, 2, 4}, {3, 2, 4}}},
+    {"batch_norm", {.epsilon = 1e-5, .momentum = 0.1}, {{5, 3, 4}}},
+    {"dropout", {.rate = 0.5}, {{3, 2, 4}}},
 };
 
 /* Distinct values, all at least 1/64 apart and away from zero, in an order of their own. */
@@ -110,6 +112,8 @@ static void check_case(advrob_context *ctx, const op_case *c) {
     one_op_backward(&o, false, 6);
     for (int32_t k = 0; k < o.op->inputs; k++)
         check_values(&o, "dx", o.x[k], o.dx[k], o.n * ar_shape_count(o.in[k]));
+    /* A batch norm's gradients come from the sums at its cut: the nets below have them. */
+    if (o.op->whole_batch) o.parameters[AR_WEIGHT] = o.parameters[AR_BIAS] = 0;
     check_values(&o, "dweight", o.weight, o.dweight, o.parameters[0]);
     check_values(&o, "dbias", o.bias, o.dbias, o.parameters[1]);
     one_op_close(&o);

@@ -21,6 +21,8 @@ typedef struct one_op {
     /* Plain: inputs and parameters in, results out. */
     ar_real *x[AR_MAX_INPUTS], *y, *dy, *dx[AR_MAX_INPUTS];
     ar_real *weight, *bias, *dweight, *dbias;
+    ar_real *mean, *var; /* running statistics, which one_op_open makes up */
+    ar_norm norm;        /* of a batch norm, frozen */
     /* Packed. */
     ar_real *forward, *backward, *scratch;
     ar_real *tile_x[ONE_OP_TILES][AR_MAX_INPUTS], *tile_y[ONE_OP_TILES], *tile_dy[ONE_OP_TILES];
@@ -70,6 +72,12 @@ static inline void one_op_open(one_op *o, advrob_context *ctx, const ar_kernels 
     o->dweight = one_op_reals(weights);
     o->bias = one_op_reals(o->parameters[1]);
     o->dbias = one_op_reals(o->parameters[1]);
+    o->mean = one_op_reals(o->parameters[AR_RUNNING_MEAN]);
+    o->var = one_op_reals(o->parameters[AR_RUNNING_VAR]);
+    for (int64_t c = 0; c < o->parameters[AR_RUNNING_VAR]; c++) {
+        o->mean[c] = (ar_real)(c % 5 - 2) / 4;
+        o->var[c] = (ar_real)(c % 7 + 1) / 4;
+    }
     o->forward = one_op_reals(weights);
     o->backward = one_op_reals(weights);
     o->scratch = one_op_reals(weights);
@@ -90,8 +98,9 @@ static inline void one_op_open(one_op *o, advrob_context *ctx, const ar_kernels 
 }
 
 static inline void one_op_close(one_op *o) {
-    void *blocks[] = {o->weight, o->dweight, o->bias, o->dbias, o->forward, o->backward, o->scratch,
-                      o->y,      o->dy,      o->x[0], o->x[1],  o->dx[0],   o->dx[1]};
+    void *blocks[] = {o->weight, o->dweight, o->bias,     o->dbias,   o->mean,
+                      o->var,    o->forward, o->backward, o->scratch, o->y,
+                      o->dy,     o->x[0],    o->x[1],     o->dx[0],   o->dx[1]};
     for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++)
         free(blocks[i]);
     for (int32_t t = 0; t < o->tiles; t++) {
@@ -130,6 +139,8 @@ static inline ar_op_call one_op_call(const one_op *o, int32_t t) {
                        .attributes = &o->attributes,
                        .prepared = o->prepared,
                        .lanes = o->lanes,
+                       .count = one_op_count(o, t),
+                       .norm = o->op->whole_batch ? &o->norm : NULL,
                        .in = {o->in[0], o->in[1]},
                        .out = o->out,
                        .state = o->state[t]};
@@ -138,8 +149,10 @@ static inline ar_op_call one_op_call(const one_op *o, int32_t t) {
 
 /* x -> y */
 static inline void one_op_forward(one_op *o) {
+    const ar_real *const values[AR_MAX_PARAMETERS] = {o->weight, o->bias, o->mean, o->var};
     if (o->op->pack != NULL)
-        o->op->pack(&o->attributes, o->in, o->kernels, o->weight, o->forward, o->backward);
+        o->op->pack(&o->attributes, o->in, o->kernels, values, o->forward, o->backward);
+    o->norm = (ar_norm){.mean = o->mean, .scale = o->forward, .shift = o->bias};
     for (int32_t t = 0; t < o->tiles; t++) {
         ar_op_call call = one_op_call(o, t);
         for (int32_t k = 0; k < o->op->inputs; k++) {

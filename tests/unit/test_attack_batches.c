@@ -132,6 +132,7 @@ static void test_batches(void **state) {
     check_batches("tiny", "pgd", "epsilon=0.1 step=0.02 steps=5 early_stop=1 restarts=2");
     check_batches("tiny", "pgd", "epsilon=0.1 step=0.03 steps=4 loss=margin");
     check_batches("tiny_residual", "fgsm", "epsilon=0.1");
+    check_batches("tiny_batch_norm", "pgd", "epsilon=0.1 steps=5");
 }
 
 static void test_fgsm_is_one_step(void **state) {

@@ -166,19 +166,6 @@ void ar_add_f32_avx2(int64_t n, const ar_real *a, const ar_real *b, ar_real *y) 
     ar_ew_add(n, a, b, y);
 }
 
-void ar_norm_f32_avx2(const ar_norm_call *call) {
-    ar_ew_norm(call);
-}
-
-void ar_norm_backward_f32_avx2(const ar_norm_call *call) {
-    ar_ew_norm_backward(call);
-}
-
-void ar_channel_sums_f32_avx2(int32_t lanes, int32_t channels, int32_t pixels, const ar_real *a,
-                              const ar_real *b, double *sums) {
-    ar_ew_channel_sums(lanes, channels, pixels, a, b, sums);
-}
-
 void ar_step_f32_avx2(const ar_step_call *call) {
     ar_ew_step(call);
 }

@@ -79,15 +79,37 @@ int32_t ar_zoo_weights(const advrob_options *options, ar_arena *arena, const cha
     return status;
 }
 
-int32_t ar_zoo_conv(advrob_model *model, const char *name, int32_t outputs, int32_t kernel,
-                    int32_t stride, int32_t padding, int32_t *at) {
+static int32_t add_conv(advrob_model *model, const char *name, int32_t outputs, int32_t kernel,
+                        int32_t stride, int32_t padding, bool bias, int32_t *at) {
     ar_attributes a = {.kernel = {kernel, kernel},
                        .stride = {stride, stride},
                        .padding = {padding, padding},
                        .outputs = outputs,
-                       .bias = true};
+                       .bias = bias};
     int32_t inputs[AR_MAX_INPUTS] = {*at};
     return ar_model_add(model, "conv2d", name, inputs, &a, at);
+}
+
+int32_t ar_zoo_conv(advrob_model *model, const char *name, int32_t outputs, int32_t kernel,
+                    int32_t stride, int32_t padding, int32_t *at) {
+    return add_conv(model, name, outputs, kernel, stride, padding, true, at);
+}
+
+int32_t ar_zoo_plain_conv(advrob_model *model, const char *name, int32_t outputs, int32_t kernel,
+                          int32_t stride, int32_t padding, int32_t *at) {
+    return add_conv(model, name, outputs, kernel, stride, padding, false, at);
+}
+
+int32_t ar_zoo_batch_norm(advrob_model *model, const char *name, int32_t *at) {
+    ar_attributes a = {.epsilon = 1e-5, .momentum = 0.1};
+    int32_t inputs[AR_MAX_INPUTS] = {*at};
+    return ar_model_add(model, "batch_norm", name, inputs, &a, at);
+}
+
+int32_t ar_zoo_dropout(advrob_model *model, const char *name, double rate, int32_t *at) {
+    ar_attributes a = {.rate = rate};
+    int32_t inputs[AR_MAX_INPUTS] = {*at};
+    return ar_model_add(model, "dropout", name, inputs, &a, at);
 }
 
 int32_t ar_zoo_linear(advrob_model *model, const char *name, int32_t outputs, int32_t *at) {

@@ -7,6 +7,10 @@
 /* Each adds a node that reads node *at (and its ReLU where the name says so) and moves *at on. */
 int32_t ar_zoo_conv(advrob_model *model, const char *name, int32_t outputs, int32_t kernel,
                     int32_t stride, int32_t padding, int32_t *at);
+int32_t ar_zoo_plain_conv(advrob_model *model, const char *name, int32_t outputs, int32_t kernel,
+                          int32_t stride, int32_t padding, int32_t *at);       /* without bias */
+int32_t ar_zoo_batch_norm(advrob_model *model, const char *name, int32_t *at); /* as PyTorch's */
+int32_t ar_zoo_dropout(advrob_model *model, const char *name, double rate, int32_t *at);
 int32_t ar_zoo_linear(advrob_model *model, const char *name, int32_t outputs, int32_t *at);
 int32_t ar_zoo_relu(advrob_model *model, const char *name, int32_t *at);
 int32_t ar_zoo_plain(advrob_model *model, const char *op, const char *name, int32_t *at);

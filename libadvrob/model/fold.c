@@ -1,0 +1,89 @@
+/* Folding batch norms into the convolution or linear layer before them (Jacob et al. 2018, arXiv
+ * 1712.05877, section 3.2): weight * scale and (bias - mean) * scale + shift. */
+#include <math.h>
+#include <string.h>
+
+#include "model.h"
+
+/* The batch norm that goes into node i, or -1. */
+static int32_t folded_norm(const advrob_model *model, int32_t i) {
+    const ar_node *node = &model->nodes[i];
+    int32_t user = ar_model_only_user(model, i);
+    if (node->op == NULL || node->op->prune != AR_PRUNE_PRODUCES || node->weight < 0 || user < 0)
+        return -1;
+    return model->nodes[user].op->whole_batch ? user : -1;
+}
+
+/* Node i of `from`, which has a bias now, with the batch norm `norm` in its parameters. */
+static void fold_parameters(const advrob_model *from, int32_t i, int32_t norm, advrob_model *to,
+                            int32_t at) {
+    const ar_node *node = &from->nodes[i], *bn = &from->nodes[norm], *out = &to->nodes[at];
+    const ar_real *values[AR_MAX_PARAMETERS];
+    for (int32_t role = 0; role < AR_MAX_PARAMETERS; role++)
+        values[role] = from->slab + from->parameters[bn->parameters[role]].offset;
+    const ar_parameter *weight = &from->parameters[node->weight];
+    const ar_real *w = from->slab + weight->offset;
+    const ar_real *b = node->bias < 0 ? NULL : from->slab + from->parameters[node->bias].offset;
+    ar_real *new_w = to->slab + to->parameters[out->weight].offset;
+    ar_real *new_b = to->slab + to->parameters[out->bias].offset;
+    int64_t per = weight->count / weight->shape[0];
+    for (int64_t c = 0; c < weight->shape[0]; c++) {
+        double scale = (double)values[AR_WEIGHT][c] /
+                       sqrt((double)values[AR_RUNNING_VAR][c] + bn->attributes.epsilon);
+        double shifted = (b == NULL ? 0 : (double)b[c]) - (double)values[AR_RUNNING_MEAN][c];
+        for (int64_t k = c * per; k < (c + 1) * per; k++)
+            new_w[k] = (ar_real)((double)w[k] * scale);
+        new_b[c] = (ar_real)(shifted * scale + (double)values[AR_BIAS][c]);
+    }
+}
+
+static void copy_parameters(const advrob_model *from, int32_t i, advrob_model *to, int32_t at) {
+    for (int32_t role = 0; role < AR_MAX_PARAMETERS; role++) {
+        int32_t p = from->nodes[i].parameters[role], q = to->nodes[at].parameters[role];
+        if (p < 0) continue;
+        memcpy(to->slab + to->parameters[q].offset, from->slab + from->parameters[p].offset,
+               sizeof(ar_real) * (size_t)from->parameters[p].count);
+    }
+}
+
+static int32_t add_node(const advrob_model *from, int32_t i, advrob_model *to, int32_t *moved) {
+    const ar_node *node = &from->nodes[i];
+    ar_attributes attributes = node->attributes;
+    int32_t inputs[AR_MAX_INPUTS] = {0}, norm = folded_norm(from, i), at = 0;
+    if (node->op->whole_batch && folded_norm(from, node->inputs[0]) == i) {
+        moved[i] = moved[node->inputs[0]];
+        return ADVROB_OK;
+    }
+    for (int32_t k = 0; k < node->op->inputs; k++)
+        inputs[k] = moved[node->inputs[k]];
+    if (norm >= 0) attributes.bias = true;
+    int32_t status = ar_model_add(to, node->op->name, node->name, inputs, &attributes, &at);
+    if (status < 0) return status;
+    if (norm >= 0)
+        fold_parameters(from, i, norm, to, at);
+    else
+        copy_parameters(from, i, to, at);
+    moved[i] = at;
+    return ADVROB_OK;
+}
+
+int32_t ar_model_fold(const advrob_model *model, advrob_model **out) {
+    int32_t status = ADVROB_OK;
+    advrob_model *folded = NULL;
+    ar_arena arena;
+    void *moved;
+    ar_arena_init(&arena, &model->ctx->memory);
+    if (ar_model_quantized(model))
+        AR_FAIL(ADVROB_E_UNSUPPORTED, "the model is quantized; fold its batch norms before");
+    AR_TRY(ar_arena_alloc(&arena, (size_t)model->node_count, sizeof(int32_t), "nodes", &moved));
+    AR_TRY(ar_model_begin_like(model->ctx, model, &folded));
+    for (int32_t i = 1; i < model->node_count; i++)
+        AR_TRY(add_node(model, i, folded, moved));
+    AR_TRY(ar_model_check_finite(folded));
+    *out = folded;
+    folded = NULL;
+out:
+    ar_model_release(folded);
+    ar_arena_free(&arena);
+    return status;
+}
