@@ -4,6 +4,8 @@
 #   tests/run.sh         all tests, then the C tests again under the address and undefined sanitizers
 #   tests/run.sh fast    without the sanitizers
 #
+# The suite "long" is left out: meson test -C build --suite long.
+#
 # The last line is "N passed, N failed, N skipped". Where CI is set, a skip fails the run unless it
 # names an instruction set that the CPU lacks.
 set -euo pipefail
@@ -65,7 +67,7 @@ if build build -Dtests=true; then
         localedef -i de_DE -f UTF-8 build/locale/de_DE.UTF-8
     fi
     export LOCPATH=$PWD/build/locale
-    check build
+    check build --no-suite=long
 else
     failed=1
 fi

@@ -40,10 +40,10 @@ static void method_at(int32_t i, const char **name, const char **help) {
 
 static const ar_option_table *method_table(int32_t i, int32_t part, const char **prefix) {
     const ar_attack *attack = NULL;
-    *prefix = part == 0 ? "" : "attack.";
+    *prefix = part == 0 ? "" : part == 1 ? "valid." : "attack.";
     if (part == 0) return &ar_finetune_options;
-    const char *name = ar_method_at(i)->attack;
-    if (part > 1 || name == NULL || ar_attack_find(name, &attack) < 0) return NULL;
+    const char *name = part == 1 ? AR_VALID_ATTACK : ar_method_at(i)->attack;
+    if (part > 2 || name == NULL || ar_attack_find(name, &attack) < 0) return NULL;
     return attack->options;
 }
 

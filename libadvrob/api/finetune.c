@@ -33,6 +33,13 @@ int32_t advrob_history_get(const advrob_history *history, int32_t row, const cha
     return ar_history_get(history, row, column, value);
 }
 
+int32_t advrob_history_get_str(const advrob_history *history, const char *name, const char **text) {
+    AR_API_PRESENT(history);
+    AR_API_PRESENT(name);
+    AR_API_PRESENT(text);
+    return ar_history_get_str(history, name, text);
+}
+
 void advrob_history_destroy(advrob_history *history) {
     ar_history_release(history);
 }

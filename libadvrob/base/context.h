@@ -81,8 +81,9 @@ int32_t ar_cpu_detect(void);
 const char *ar_cpu_name(int32_t level);
 int32_t ar_cpu_cores(void);
 
-/* Seconds of a monotonic clock. */
+/* Seconds of a monotonic clock; and of work by all cores, for all threads of the process. */
 double ar_clock(void);
+double ar_cpu_clock(void);
 
 /* pool.c, for context.c only. create starts no thread: the first job does. */
 int32_t ar_pool_create(ar_memory *memory, int32_t threads, struct ar_pool **out);

@@ -102,8 +102,16 @@ int32_t ar_cpu_cores(void) {
     return count < 1 ? 1 : (int32_t)count;
 }
 
-double ar_clock(void) {
+static double seconds_of(clockid_t clock) {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(clock, &now);
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+double ar_clock(void) {
+    return seconds_of(CLOCK_MONOTONIC);
+}
+
+double ar_cpu_clock(void) {
+    return seconds_of(CLOCK_PROCESS_CPUTIME_ID);
 }

@@ -148,6 +148,17 @@ static int32_t read_all(advrob_context *ctx, const char *path, int32_t fd, uint8
     return ADVROB_OK;
 }
 
+int32_t ar_file_exists(advrob_context *ctx, const char *path, bool *exists) {
+    int32_t fd;
+    do {
+        fd = ctx->files->open_read(ctx->files_user, path);
+    } while (fd == -EINTR);
+    *exists = fd != -ENOENT;
+    if (fd < 0) return *exists ? io_error(path, "open", fd) : ADVROB_OK;
+    close_file(ctx, fd);
+    return ADVROB_OK;
+}
+
 int32_t ar_file_read(advrob_context *ctx, const char *path, uint64_t limit, uint8_t **data,
                      size_t *size) {
     int32_t status = ADVROB_OK;

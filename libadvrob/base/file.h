@@ -27,6 +27,9 @@ extern const ar_file_ops ar_file_ops_posix;
 int32_t ar_file_read(advrob_context *ctx, const char *path, uint64_t limit, uint8_t **data,
                      size_t *size);
 
+/* Whether something is at `path`. E_IO names path and reason if it cannot be told. */
+int32_t ar_file_exists(advrob_context *ctx, const char *path, bool *exists);
+
 /* Writes a file whole or not at all: a temporary in the same folder, fsync, rename, fsync of the
  * folder. On failure the old file is as it was and no temporary is left. What is not a
  * regular file is not replaced. A folder that cannot be synced is a warning: the new file is in

@@ -8,13 +8,13 @@
 #include "attack/attack.h"
 #include "train/train.h"
 
-/* A recipe: how its objective is made for a model. Its own options stand beside the common ones of
- * every recipe (ar_finetune_options); `attack` names the attack whose options are reached as
- * "attack.*". */
+/* A recipe: how its objective is made for a model. The options common to all recipes are
+ * ar_finetune_options and, under "valid.", those of the attack that validates (AR_VALID_ATTACK);
+ * `attack` names the attack whose options are reached as "attack.*". */
 typedef struct ar_method {
     const char *name, *help;
     const char *attack; /* NULL: none */
-    /* A target on the model and the attack, if there is one, are made by finetune.c. */
+    /* A target on the model and the attack, if there is one, are made by run.c. */
     int32_t branches;
     int32_t (*prepare)(void *self, const ar_batch *batch, float *const *inputs);
     int32_t (*loss)(void *self, const ar_batch *batch, const float *const *logits, double *losses,
@@ -40,13 +40,16 @@ int32_t ar_method_mean_ce(void *self, const ar_batch *batch, const float *const 
                           double *losses, float *const *dlogits);
 
 extern const ar_option_table ar_finetune_options;
+#define AR_VALID_ATTACK "pgd"
 
+enum { AR_HISTORY_COLUMNS = 11 };
 struct advrob_history {
     advrob_context *ctx;
     int32_t rows;
-    double *values; /* [rows][AR_HISTORY_COLUMNS] */
+    double *values;    /* [rows][AR_HISTORY_COLUMNS] */
+    const char *ended; /* static: "finished", "budget", "patience", "alarm" */
+    char alarm[AR_MESSAGE_SIZE];
 };
-enum { AR_HISTORY_COLUMNS = 6 };
 
 int32_t ar_finetune_create(advrob_context *ctx, const char *name, const advrob_options *options,
                            advrob_finetune **out);
@@ -57,6 +60,7 @@ int32_t ar_finetune_run(const advrob_finetune *finetune, advrob_model *model,
 /* E_UNKNOWN for a column or row that is not there. */
 int32_t ar_history_get(const advrob_history *history, int32_t row, const char *column,
                        double *value);
+int32_t ar_history_get_str(const advrob_history *history, const char *name, const char **text);
 void ar_history_release(advrob_history *history); /* NULL is fine */
 
 /* Evaluation. */

@@ -245,6 +245,7 @@ static void test_recipes(void **state) {
     advrob_finetune *f = NULL;
     advrob_model *m = NULL;
     char *text = NULL;
+    const char *word = NULL;
     double value;
     NO(advrob_compressor_create(NULL, "prune_l1", NULL, &c));
     NO(advrob_compressor_create(ctx, NULL, NULL, &c));
@@ -269,6 +270,9 @@ static void test_recipes(void **state) {
     NO(advrob_history_get(NULL, 0, "loss", &value));
     NO(advrob_history_get(history, 0, NULL, &value));
     NO(advrob_history_get(history, 0, "loss", NULL));
+    NO(advrob_history_get_str(NULL, "ended", &word));
+    NO(advrob_history_get_str(history, NULL, &word));
+    NO(advrob_history_get_str(history, "ended", NULL));
     RUNS(advrob_history_destroy(NULL));
     assert_true(c == NULL && f == NULL && m == NULL && text == NULL);
 }
