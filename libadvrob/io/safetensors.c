@@ -377,13 +377,25 @@ int32_t ar_stored_copy(const ar_stored *tensor, const char *file, ar_real *value
 
 /* Writing */
 
+/* A text that the JSON writer would have to change is refused: it would come back as another. */
+static int32_t check_text(const char *path, const char *text) {
+    size_t left = strlen(text);
+    for (size_t n; left > 0; text += n, left -= n) {
+        n = ar_utf8_length(text, left);
+        if (n == 0)
+            return ar_error(ADVROB_E_FORMAT, "%.200s: a name or metadata with byte %d, not UTF-8",
+                            path, (unsigned char)*text);
+    }
+    return ADVROB_OK;
+}
+
 static int32_t check_stored(const char *path, const ar_stored *tensor) {
     if (tensor->rank < 0 || tensor->rank > MAX_RANK)
         return ar_error(ADVROB_E_INVALID, "%.200s: a tensor of rank %d, expected 0 to %d", path,
                         tensor->rank, MAX_RANK);
     if (!tensor->name || !tensor->dtype || (tensor->size > 0 && !tensor->data))
         return ar_error(ADVROB_E_INVALID, "%.200s: a tensor without name, dtype or data", path);
-    return ADVROB_OK;
+    return check_text(path, tensor->name);
 }
 
 static void write_metadata(ar_buffer *b, const char *const *keys, const char *const *values,
@@ -416,6 +428,10 @@ static int32_t write_header(ar_buffer *b, const char *path, const ar_stored *ten
     int32_t status = ADVROB_OK;
     size_t end = 0;
     ar_buffer_bytes(b, "\0\0\0\0\0\0\0\0{", 9);
+    for (int32_t i = 0; i < metadata; i++) {
+        AR_TRY(check_text(path, keys[i]));
+        AR_TRY(check_text(path, values[i]));
+    }
     if (metadata > 0) write_metadata(b, keys, values, metadata);
     for (int32_t i = 0; i < count; i++) {
         size_t begin = end;

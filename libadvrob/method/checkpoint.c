@@ -30,13 +30,13 @@ typedef struct part {
 /* The tensors of a run, sorted by name as a reader has them; data of `size` 0 are left out. */
 static int32_t list_parts(ar_tuning *t, part parts[MOST_TENSORS]) {
     int64_t slab = t->model->slab_count, state, count = 0;
-    (void)ar_trainer_state(t->trainer, &state);
+    ar_real *optimizer = ar_trainer_state(t->trainer, &state);
     if (t->valid != NULL) parts[count++] = (part){"best", REAL, t->best, slab, sizeof(ar_real)};
     parts[count++] = (part){"counts", "I64", &t->counts,
                             (int64_t)(sizeof t->counts / sizeof(int64_t)), sizeof(int64_t)};
     parts[count++] = (part){"history", "F64", t->history->values,
                             t->counts.rows * AR_HISTORY_COLUMNS, sizeof(double)};
-    parts[count++] = (part){"optimizer", REAL, t->state, state, sizeof(ar_real)};
+    parts[count++] = (part){"optimizer", REAL, optimizer, state, sizeof(ar_real)};
     if (t->silent != NULL)
         parts[count++] = (part){"silent", REAL, t->silent, slab, sizeof(ar_real)};
     parts[count++] =
@@ -215,9 +215,6 @@ static int32_t restore(ar_tuning *t, const slot *s) {
     }
     for (int32_t i = 0; i < count; i++)
         if (stored[i]->size > 0) memcpy(parts[i].data, stored[i]->data, stored[i]->size);
-    int64_t state;
-    ar_real *optimizer = ar_trainer_state(t->trainer, &state);
-    if (t->state_bytes > 0) memcpy(optimizer, t->state, t->state_bytes);
     ar_copy_text(t->history->alarm, sizeof t->history->alarm,
                  ar_safetensors_metadata(&s->file, keys[ALARM]));
     t->history->rows = (int32_t)t->counts.rows;

@@ -114,24 +114,14 @@ out:
 }
 
 static int32_t create_trainer(ar_tuning *t) {
-    int32_t status = ADVROB_OK;
-    int64_t count;
-    void *block;
     const ar_method *method = t->finetune->method;
     const ar_finetune_values *o = t->options;
     t->objective = (ar_objective){.self = &t->room,
                                   .branches = method->branches,
                                   .prepare = method->prepare,
                                   .loss = method->loss};
-    AR_TRY(ar_trainer_create(t->model, t->optimizer, o->batch_size, method->branches,
-                             strcmp(o->statistics, "batch") == 0, &t->trainer));
-    if (!ar_tuning_has_checkpoint(t)) return ADVROB_OK;
-    (void)ar_trainer_state(t->trainer, &count);
-    t->state_bytes = sizeof(ar_real) * (size_t)count;
-    AR_TRY(ar_arena_alloc(&t->arena, 1, t->state_bytes, "optimizer state", &block));
-    t->state = block;
-out:
-    return status;
+    return ar_trainer_create(t->model, t->optimizer, o->batch_size, method->branches,
+                             strcmp(o->statistics, "batch") == 0, &t->trainer);
 }
 
 static int32_t set_up(ar_tuning *t) {
@@ -179,11 +169,6 @@ static int32_t run_step(ar_tuning *t) {
     c->correct += result.correct;
     c->step++;
     c->done++;
-    if (t->state != NULL) { /* a step that is cancelled may leave the trainer's half changed */
-        int64_t count;
-        const ar_real *state = ar_trainer_state(t->trainer, &count);
-        if (count > 0) memcpy(t->state, state, t->state_bytes);
-    }
     AR_TRY(ar_progress(t->ctx, "train", c->done, o->epochs * t->steps,
                        t->sums.loss / (double)(first + n)));
 out:

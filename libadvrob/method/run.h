@@ -75,10 +75,9 @@ typedef struct ar_tuning {
     int64_t *order, *ids, steps; /* steps of one epoch */
     float *x;
     int32_t *y;
-    size_t slab_bytes, state_bytes;
+    size_t slab_bytes;
     ar_real *best;   /* [slab]: weights of the best epoch */
     ar_real *silent; /* [slab]: of the last silent check; NULL unless the alarm rolls back */
-    ar_real *state;  /* the optimizer's after the last whole step; NULL without checkpoints */
     advrob_history *history;
     ar_tuning_counts counts;
     ar_tuning_sums sums;

@@ -4,27 +4,39 @@
 
 #include "model.h"
 
+typedef struct init_job {
+    advrob_model *model;
+    bool he;
+    int64_t seed;
+} init_job;
+
+/* One parameter: its draws are its own. */
+static int32_t init_piece(void *arg, int64_t piece, int32_t worker) {
+    const init_job *job = arg;
+    const ar_parameter *p = &job->model->parameters[piece];
+    bool bias = p->rank == 1;
+    double bound = 1 / sqrt(p->fan_in), deviation = sqrt(2.0 / p->fan_in);
+    ar_rng rng;
+    (void)worker;
+    ar_rng_init(&rng, job->seed, AR_RNG_INIT, piece, 0, 0);
+    for (int64_t k = 0; k < p->count; k++) {
+        double value = 0;
+        if (p->constant)
+            value = (double)p->initial;
+        else if (job->he && !bias)
+            value = deviation * ar_rng_normal(&rng);
+        else if (!job->he)
+            value = bound * (2 * (double)ar_rng_uniform(&rng) - 1);
+        job->model->slab[p->offset + k] = (ar_real)value;
+    }
+    return ADVROB_OK;
+}
+
 int32_t ar_model_initialise(advrob_model *model, const char *how, int64_t seed) {
-    bool he = strcmp(how, "he") == 0;
+    init_job job = {model, strcmp(how, "he") == 0, seed};
     int32_t status = ar_model_check_unfrozen(model);
     if (status < 0) return status;
-    for (int32_t i = 0; i < model->parameter_count; i++) {
-        const ar_parameter *p = &model->parameters[i];
-        bool bias = p->rank == 1;
-        double bound = 1 / sqrt(p->fan_in), deviation = sqrt(2.0 / p->fan_in);
-        ar_rng rng;
-        ar_rng_init(&rng, seed, AR_RNG_INIT, i, 0, 0);
-        for (int64_t k = 0; k < p->count; k++) {
-            double value = 0;
-            if (p->constant)
-                value = (double)p->initial;
-            else if (he && !bias)
-                value = deviation * ar_rng_normal(&rng);
-            else if (!he)
-                value = bound * (2 * (double)ar_rng_uniform(&rng) - 1);
-            model->slab[p->offset + k] = (ar_real)value;
-        }
-    }
+    status = ar_parallel(model->ctx, model->parameter_count, init_piece, NULL, &job);
     ar_model_changed(model);
-    return ADVROB_OK;
+    return status;
 }

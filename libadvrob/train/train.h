@@ -87,8 +87,8 @@ void ar_trainer_destroy(ar_trainer *trainer); /* NULL is fine */
  * A checkpoint reads it and puts it back. */
 ar_real *ar_trainer_state(ar_trainer *trainer, int64_t *count);
 
-/* One step. On any failure, a loss or gradient that is not finite included, the weights are those
- * from before the step. */
+/* One step. On any failure, a loss or gradient that is not finite included, weights and optimizer
+ * state are those from before the step. */
 int32_t ar_trainer_step(ar_trainer *trainer, const ar_objective *objective, const ar_batch *batch,
                         const ar_optimizer_settings *settings, ar_step_result *result);
 

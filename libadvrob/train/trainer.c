@@ -27,7 +27,8 @@ struct ar_trainer {
     float *inputs[AR_MAX_BRANCHES], *logits[AR_MAX_BRANCHES], *dlogits[AR_MAX_BRANCHES];
     float *dx[AR_MAX_BRANCHES];
     double *losses;
-    ar_real *gradient, *scratch, *state, *backup;
+    ar_real *gradient, *scratch, *state;
+    ar_real *weights_before, *state_before; /* of the step at work */
 };
 
 static int32_t array(ar_trainer *t, size_t count, size_t size, void **block) {
@@ -84,9 +85,11 @@ static int32_t allocate(ar_trainer *t, size_t batch) {
     AR_TRY(array(t, slab, sizeof(ar_real), &block));
     t->scratch = block;
     AR_TRY(array(t, slab, sizeof(ar_real), &block));
-    t->backup = block;
+    t->weights_before = block;
     AR_TRY(array(t, slab * (size_t)t->optimizer->state, sizeof(ar_real), &block));
     t->state = block;
+    AR_TRY(array(t, slab * (size_t)t->optimizer->state, sizeof(ar_real), &block));
+    t->state_before = block;
     AR_TRY(make_ranges(t));
 out:
     return status;
@@ -172,12 +175,15 @@ static int32_t check_gradient(const step_job *job) {
     return ADVROB_OK;
 }
 
+/* A step that fails in the middle leaves weights and state as it found them. */
 static int32_t apply_update(step_job *job) {
     int32_t status = ADVROB_OK;
     ar_trainer *t = job->trainer;
     advrob_context *ctx = t->model->ctx;
-    size_t bytes = sizeof(ar_real) * (size_t)t->model->slab_count;
-    memcpy(t->backup, t->model->slab, bytes);
+    size_t weights = sizeof(ar_real) * (size_t)t->model->slab_count;
+    size_t state = weights * (size_t)t->optimizer->state;
+    memcpy(t->weights_before, t->model->slab, weights);
+    memcpy(t->state_before, t->state, state);
     AR_TRY(ar_parallel(ctx, t->range_count, update_piece, NULL, job));
     ar_tiles_move_statistics(t->tiles, t->model->slab);
     AR_TRY(ar_model_check_finite(t->model));
@@ -185,7 +191,8 @@ static int32_t apply_update(step_job *job) {
     AR_TRY(ar_program_update(t->program));
 out:
     if (status < 0) {
-        memcpy(t->model->slab, t->backup, bytes);
+        memcpy(t->model->slab, t->weights_before, weights);
+        memcpy(t->state, t->state_before, state);
         ar_model_changed(t->model);
     }
     return status;

@@ -72,7 +72,7 @@ static void check_parameters(whole *w, const ar_real *gradient) {
         const ar_parameter *parameter = &model->parameters[p];
         for (int64_t i = parameter->offset; i < parameter->offset + parameter->count; i++) {
             double kept = model->slab[i], f[8];
-            if (w->n > 8 && i % 3 != 0) continue; /* for time's sake */
+            if (w->n > 8 && i % 7 != 0) continue; /* for time's sake */
             if (parameter->role >= AR_RUNNING_MEAN) {
                 assert_true(gradient[i] == 0);
                 continue;
@@ -151,7 +151,7 @@ static void check_batch(int64_t n, int32_t groups, bool batch_statistics, int32_
     print_message("%d images, %d groups, %s statistics: %d entries, worst %.2g; %d at a kink\n",
                   (int)n, groups, batch_statistics ? "batch" : "running", w.entries, w.worst,
                   w.kinks);
-    assert_true(pixels > 80 && w.entries > pixels + 100 && w.kinks < w.entries / 5);
+    assert_true(pixels > 80 && w.entries > pixels + 50 && w.kinks < w.entries / 5);
     ar_tiles_destroy(w.tiles);
     for (int32_t group = 0; group < groups; group++) {
         free(w.x[group]);
