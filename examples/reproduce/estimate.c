@@ -6,10 +6,10 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { WARM_UP = 64, PROBED = 128 };
+enum { PROBED = 64, PROBES = 4 };
 
-/* Seconds of one epoch on the first `images`, on a net of its own. */
-static int32_t time_training(job *j, int64_t images, double *seconds) {
+/* Seconds of one step on a net of its own. */
+static int32_t time_training(job *j, double *seconds) {
     const preset *set = j->settings->preset;
     advrob_options *o = NULL, *net = NULL;
     advrob_model *model = NULL;
@@ -24,7 +24,7 @@ static int32_t time_training(job *j, int64_t images, double *seconds) {
     TRY(set_options(o, "attack.", set->attack));
     TRY(set_ball(j->settings, o, "attack."));
     TRY(advrob_finetune_create(j->ctx, "pgd_at", o, &finetune));
-    TRY(advrob_dataset_slice(j->train, 0, images, &part));
+    TRY(advrob_dataset_slice(j->train, 0, PROBED, &part));
     double start = now();
     TRY(advrob_finetune_run(finetune, model, part, NULL, NULL));
     *seconds = now() - start;
@@ -52,7 +52,7 @@ static void print_duration(double seconds, char *text, size_t size) {
 /* Sets the work that is left, and says what it is thought to take. */
 int32_t estimate(job *j) {
     const char *attack = j->settings->preset->attack;
-    double work = curves_work(j), seconds = 0, passes;
+    double work = curves_work(j), seconds = 0, probe = 0, passes;
     char duration[32];
     int32_t left = 0, status = 0;
     for (int32_t i = 0; i < j->plan.count; i++) {
@@ -61,8 +61,10 @@ int32_t estimate(job *j) {
         left++;
     }
     if (work <= 0) return 0;
-    TRY(time_training(j, WARM_UP, &seconds));
-    TRY(time_training(j, PROBED, &seconds));
+    for (int32_t i = 0; i < PROBES; i++) { /* the first warms up; others may be at work beside us */
+        TRY(time_training(j, &probe));
+        if (i == 0 || probe < seconds) seconds = probe;
+    }
     passes = PROBED * (3 + 2 * option_number(attack, "steps", 20));
     j->progress.work_left = work;
     j->progress.work_known = passes;

@@ -179,16 +179,18 @@ out:
     return status;
 }
 
-/* "int8, std": what was done to the net, in that order. */
+/* "8 -> std": what was done to the net, in that order. */
 static void short_name(const point *p, char *text, size_t size) {
     const char *tuning = strcmp(p->finetune, "standard") == 0 ? "std" : "adv";
+    const char *level = p->level;
     if (strcmp(p->compression, "none") == 0) {
         snprintf(text, size, "dense");
     } else if (strcmp(p->finetune, "none") == 0) {
-        snprintf(text, size, "%s", p->level);
+        snprintf(text, size, "%s", level);
     } else {
         bool last = is_quantized_last(p);
-        snprintf(text, size, "%s, %s", last ? tuning : p->level, last ? p->level : tuning);
+        if (strncmp(level, "int", 3) == 0) level += 3;
+        snprintf(text, size, "%s\u2192%s", last ? tuning : level, last ? level : tuning);
     }
 }
 
@@ -218,12 +220,11 @@ static int32_t plot_glance(const job *j, const point_list *list, int32_t base,
     if (clean.count < 2) return 0;
     snprintf(title, sizeof title, "From the %s base: %s", base_names[base],
              prune ? "pruned" : "quantized");
-    TRY(open_plot(r, title, "net", "accuracy", "x_scale=category y_low=0 y_high=1 percent_y=1",
-                  NULL, 0,
-                  prune ? "0.5: half of the filters removed; std, adv: standard, adversarial "
-                          "fine-tuning then."
-                        : "int8: 8 bits, simulated; std, adv: standard, adversarial fine-tuning, "
-                          "before or after it."));
+    TRY(open_plot(
+        r, title, "net", "accuracy", "x_scale=category y_low=0 y_high=1 percent_y=1", NULL, 0,
+        prune ? "0.5: half of the filters removed; then standard, adversarial fine-tuning."
+              : "8: eight bits, simulated; std, adv: standard, adversarial fine-tuning; in "
+                "the order of the arrow."));
     TRY(draw(r, "clean", &clean, 0, "style=points"));
     TRY(draw(r, "PGD-20", &pgd, 1, "style=points"));
 out:

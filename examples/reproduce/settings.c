@@ -43,7 +43,7 @@ const preset presets[] = {
         .repeats = 1,
         .latency_repeats = 20,
         .epsilons = "0.0125 0.025 0.05 0.1 0.2",
-        .curve_images = 200,
+        .curve_images = 100,
     },
     {
         .name = "paper",
