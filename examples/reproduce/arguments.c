@@ -9,10 +9,10 @@
 
 #include "presets.h"
 
-enum { OPTIONS = 13 };
+enum { OPTIONS = 14 };
 static const char *const option_names[OPTIONS] = {
-    "--dataset",  "--data", "--preset", "--out",   "--threads", "--seed", "--repeats",
-    "--protocol", "--base", "--only",   "--fresh", "--list",    "--help"};
+    "--dataset",  "--data", "--preset", "--out",    "--threads", "--seed", "--repeats",
+    "--protocol", "--base", "--only",   "--resume", "--fresh",   "--list", "--help"};
 
 int32_t complain(int32_t code, const char *format, ...) {
     va_list list;
@@ -63,21 +63,24 @@ void print_help(void) {
     for (int32_t i = 0; i < preset_count; i++) {
         printf("                     %-6s %s\n", presets[i].name, presets[i].help);
     }
-    printf("                   default quick\n"
-           "  --out DIR        folder for results and models; default results\n"
-           "  --threads N      0 (default): one for each core; changes no result\n"
-           "  --seed N         seed of the first repeat; default 1\n"
-           "  --repeats N      repeats with seeds N, N+1, ...; default: the preset's\n"
-           "  --protocol NAME  pixel (default): attacked images stay valid pixels;\n"
-           "                   paper: they are not clipped, as in the paper\n"
-           "  --base NAME      standard, adversarial or both (default)\n"
-           "  --only LIST      these compressions only: prune:0.5,quant:int8 or prune or base\n"
-           "  --fresh          forget the results that lie in --out\n"
-           "  --list           print the points that would be run, and end\n"
-           "  --help           print this, and end\n\n"
-           "After each point DIR/results.csv, DIR/results.json and DIR/models are brought up to\n"
-           "date; the same command goes on where an earlier run was stopped (Ctrl-C).\n"
-           "Exit status: 0 done, 1 failed, 2 wrong usage, 130 stopped.\n");
+    printf(
+        "                   default quick\n"
+        "  --out DIR        folder for results and models; default results\n"
+        "  --threads N      0 (default): one for each core; changes no result\n"
+        "  --seed N         seed of the first repeat; default 1\n"
+        "  --repeats N      repeats with seeds N, N+1, ...; default: the preset's\n"
+        "  --protocol NAME  pixel (default): attacked images stay valid pixels;\n"
+        "                   paper: they are not clipped, as in the paper\n"
+        "  --base NAME      standard, adversarial or both (default)\n"
+        "  --only LIST      these compressions only: prune:0.5,quant:int8 or prune or base\n"
+        "  --resume         go on with the run that lies in --out, which must be there\n"
+        "  --fresh          forget the results that lie in --out\n"
+        "  --list           print the points that would be run, and end\n"
+        "  --help           print this, and end\n\n"
+        "After each point DIR/results.csv, DIR/results.json and DIR/models are brought up to\n"
+        "date; the same command goes on where an earlier run was stopped or killed, also in the\n"
+        "middle of a training (DIR/checkpoints). At the end: DIR/report.html.\n"
+        "Exit status: 0 done, 1 failed, 2 wrong usage, 130 stopped.\n");
 }
 
 /* An integer in [low, high]. */
@@ -169,6 +172,7 @@ static int32_t fill_in(settings *s) {
     if (s->data == NULL && replace("--data", &s->data, data) != 0) return FAILED;
     if (s->out == NULL && replace("--out", &s->out, "results") != 0) return FAILED;
     if (s->repeats == 0) s->repeats = s->preset->repeats;
+    if (s->resume && s->fresh) return complain(USAGE, "--resume and --fresh exclude each other");
     if (strlen(s->out) > 3000) return complain(USAGE, "--out is longer than 3000 bytes");
     return 0;
 }
@@ -188,8 +192,9 @@ int32_t parse_arguments(settings *s, int argc, char **argv) {
             return complain(USAGE, "unknown argument \"%s\"; did you mean %s? (--help lists all)",
                             argv[i], nearest(argv[i], option_names, OPTIONS));
         }
-        if (index >= OPTIONS - 3) {
+        if (index >= OPTIONS - 4) {
             if (value != NULL) return complain(USAGE, "%s takes no value", option);
+            s->resume = s->resume || index == OPTIONS - 4;
             s->fresh = s->fresh || index == OPTIONS - 3;
             s->list = s->list || index == OPTIONS - 2;
             s->help = s->help || index == OPTIONS - 1;

@@ -9,12 +9,32 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* settings.txt stands alone: see clear_folder. */
+static const char *const files[] = {"results.csv", "results.json", "steps.csv",
+                                    "history.csv", "classes.csv",  "curves.csv",
+                                    "report.html", "report.json",  "plots.csv"};
+
 void out_path(const settings *s, const char *name, char *path, size_t size) {
     snprintf(path, size, "%s/%s", s->out, name);
 }
 
 void model_path(const settings *s, const char *name, char *path, size_t size) {
     snprintf(path, size, "%s/models/%s.safetensors", s->out, name);
+}
+
+/* The library adds ".0" and ".1". */
+void checkpoint_path(const settings *s, const char *name, char *path, size_t size) {
+    snprintf(path, size, "%s/checkpoints/%s", s->out, name);
+}
+
+bool has_checkpoint(const settings *s, const char *name) {
+    char path[4096];
+    checkpoint_path(s, name, path, sizeof path - 2);
+    size_t length = strlen(path);
+    memcpy(path + length, ".0", 3);
+    if (file_exists(path)) return true;
+    path[length + 1] = '1';
+    return file_exists(path);
 }
 
 bool file_exists(const char *path) {
@@ -41,12 +61,24 @@ static int32_t make_folders(const char *path) {
     }
 }
 
-/* A name that name_point, name_base or name_finetuned gives. */
-static bool is_our_model(const char *name) {
-    size_t length = strlen(name);
+static bool ends_with(const char *name, const char *end) {
+    size_t length = strlen(name), tail = strlen(end);
+    return length > tail && strcmp(name + length - tail, end) == 0;
+}
+
+/* Whether an earlier run wrote a file of that name into DIR ("."), models or checkpoints: the names
+ * that name_point, name_base or name_finetuned gives. */
+static bool is_ours(const char *folder, const char *name) {
     bool base = strncmp(name, "standard-", 9) == 0 || strncmp(name, "adversarial-", 12) == 0;
-    return base && strstr(name, "seed") != NULL && length > 12 &&
-           strcmp(name + length - 12, ".safetensors") == 0;
+    if (strcmp(folder, ".") == 0) {
+        for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+            if (strcmp(name, files[i]) == 0) return true;
+        }
+        return false;
+    }
+    if (!base || strstr(name, "seed") == NULL) return false;
+    if (strcmp(folder, "models") == 0) return ends_with(name, ".safetensors");
+    return ends_with(name, ".0") || ends_with(name, ".1");
 }
 
 static int32_t remove_file(const char *path) {
@@ -54,26 +86,49 @@ static int32_t remove_file(const char *path) {
     return complain(FAILED, "cannot remove %s: %s", path, strerror(errno));
 }
 
-/* Removes what an earlier run wrote, and nothing else. settings.txt goes last: a folder that is
- * half cleared is still known as ours. */
-static int32_t clear_folder(const settings *s) {
-    static const char *const names[] = {"results.csv", "results.json", "steps.csv", "settings.txt"};
-    char path[4096];
+/* Removes what an earlier run wrote into a folder under DIR, and nothing else; without `all` only
+ * the temporary files of a run that was killed ("results.csv.tmp-123-0"). */
+static int32_t clear(const settings *s, const char *folder, bool all) {
+    char path[4096], name[256];
     int32_t status = 0;
-    out_path(s, "models", path, sizeof path);
-    DIR *folder = opendir(path);
-    if (folder != NULL) {
-        for (struct dirent *e = readdir(folder); e != NULL && status == 0; e = readdir(folder)) {
-            if (!is_our_model(e->d_name)) continue;
-            snprintf(path, sizeof path, "%s/models/%s", s->out, e->d_name);
-            status = remove_file(path);
-        }
-        closedir(folder);
-    }
-    for (int32_t i = 0; i < 4 && status == 0; i++) {
-        out_path(s, names[i], path, sizeof path);
+    snprintf(path, sizeof path, "%s/%s", s->out, folder);
+    DIR *open = opendir(path);
+    if (open == NULL) return 0;
+    for (struct dirent *e = readdir(open); e != NULL && status == 0; e = readdir(open)) {
+        snprintf(name, sizeof name, "%s", e->d_name);
+        char *temporary = strstr(name, ".tmp-");
+        if (temporary != NULL) *temporary = '\0';
+        if (!is_ours(folder, name) || !(all || temporary != NULL)) continue;
+        snprintf(path, sizeof path, "%s/%s/%s", s->out, folder, e->d_name);
         status = remove_file(path);
     }
+    closedir(open);
+    return status;
+}
+
+int32_t remove_checkpoint(const settings *s, const char *name) {
+    char path[4096];
+    int32_t status = 0;
+    checkpoint_path(s, name, path, sizeof path - 2);
+    size_t length = strlen(path);
+    memcpy(path + length, ".0", 3);
+    TRY(remove_file(path));
+    path[length + 1] = '1';
+    TRY(remove_file(path));
+out:
+    return status;
+}
+
+/* settings.txt goes last: a folder that is half cleared is still known as ours. */
+static int32_t clear_folder(const settings *s, bool all) {
+    char path[4096];
+    int32_t status = 0;
+    TRY(clear(s, "models", all));
+    TRY(clear(s, "checkpoints", all));
+    TRY(clear(s, ".", all));
+    out_path(s, "settings.txt", path, sizeof path);
+    if (all) TRY(remove_file(path));
+out:
     return status;
 }
 
@@ -120,19 +175,30 @@ static int32_t compare_settings(const char *path, const char *text) {
                     path, there, here);
 }
 
+static int32_t make_folder_in(const settings *s, const char *name) {
+    char path[4096];
+    out_path(s, name, path, sizeof path);
+    return make_folders(path);
+}
+
 int32_t prepare_folder(const settings *s) {
     char path[4096], other[4096];
     int32_t status = 0;
     char *text = settings_text(s);
     if (text == NULL) return complain(FAILED, "out of memory");
-    TRY(make_folders(s->out));
-    out_path(s, "models", path, sizeof path);
-    TRY(make_folders(path));
-    if (s->fresh) TRY(clear_folder(s));
     out_path(s, "settings.txt", path, sizeof path);
+    if (s->resume && !file_exists(path)) {
+        status = complain(FAILED, "--resume: there is no run in %s (no settings.txt)", s->out);
+        goto out;
+    }
+    TRY(make_folders(s->out));
+    TRY(make_folder_in(s, "models"));
+    TRY(make_folder_in(s, "checkpoints"));
+    if (s->fresh) TRY(clear_folder(s, true));
     out_path(s, "results.csv", other, sizeof other);
     if (file_exists(path)) {
         TRY(compare_settings(path, text));
+        TRY(clear_folder(s, false));
     } else if (file_exists(other)) {
         status = complain(FAILED,
                           "%s is there but no settings.txt beside it; choose another --out, or "

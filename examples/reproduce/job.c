@@ -28,10 +28,27 @@ static const char *const columns[] = {"dataset",
                                       "clean_high",
                                       "pgd20_low",
                                       "pgd20_high",
+                                      "memory_bytes",
+                                      "latency_ms_batch1_threads1",
+                                      "latency_ms_batch64_threads1",
+                                      "finetune_cpu_seconds",
+                                      "finetune_joules",
                                       "base_seconds",
+                                      "base_cpu_seconds",
+                                      "base_joules",
+                                      "score_seconds",
+                                      "score_cpu_seconds",
+                                      "score_joules",
                                       "model_file",
                                       "model_digest",
                                       "note"};
+
+/* A long training must look at the energy counters before they wrap around. */
+static int32_t hook(void *user, const char *what, int64_t done, int64_t total, double value) {
+    job *j = user;
+    meter_look(&j->meter);
+    return progress_hook(&j->progress, what, done, total, value);
+}
 
 static int32_t open_context(job *j) {
     int32_t status = 0;
@@ -40,7 +57,8 @@ static int32_t open_context(job *j) {
     TRY(advrob_options_set_i64(o, "threads", j->settings->threads));
     TRY(advrob_options_set_i64(o, "seed", j->settings->seed));
     TRY(advrob_context_create(o, &j->ctx));
-    TRY(advrob_context_set_progress(j->ctx, progress_hook, &j->progress));
+    TRY(advrob_context_set_progress(j->ctx, hook, j));
+    TRY(meter_open(&j->meter, j->ctx));
 out:
     advrob_options_destroy(o);
     return status;
@@ -81,8 +99,8 @@ out:
     return status;
 }
 
-/* Settings, versions and digests for results.json. */
-static int32_t put_settings(job *j) {
+/* Settings, versions and digests. */
+int32_t put_settings(const job *j, advrob_report *report) {
     char digest[32] = DIGEST_PREFIX, *hex = digest + strlen(digest),
          *text = settings_text(j->settings), *rest = NULL;
     int32_t status = 0;
@@ -92,16 +110,18 @@ static int32_t put_settings(job *j) {
         char *value = strstr(line, " = ");
         if (value == NULL) continue;
         *value = '\0';
-        TRY(advrob_report_set_str(j->results, line, value + 3));
+        TRY(advrob_report_set_str(report, line, value + 3));
     }
-    TRY(advrob_report_set_str(j->results, "data", j->settings->data));
-    TRY(advrob_report_set_str(j->results, "cpu", advrob_context_cpu(j->ctx)));
-    TRY(advrob_report_set_f64(j->results, "threads", advrob_context_threads(j->ctx)));
-    TRY(advrob_report_set_f64(j->results, "repeats", (double)j->settings->repeats));
+    TRY(advrob_report_set_str(report, "data", j->settings->data));
+    TRY(advrob_report_set_str(report, "energy",
+                              j->meter.reason[0] != '\0' ? j->meter.reason : "measured"));
+    TRY(advrob_report_set_str(report, "cpu", advrob_context_cpu(j->ctx)));
+    TRY(advrob_report_set_f64(report, "threads", advrob_context_threads(j->ctx)));
+    TRY(advrob_report_set_f64(report, "repeats", (double)j->settings->repeats));
     TRY(advrob_dataset_digest(j->train, hex, 17));
-    TRY(advrob_report_set_str(j->results, "train_digest", digest));
+    TRY(advrob_report_set_str(report, "train_digest", digest));
     TRY(advrob_dataset_digest(j->test, hex, 17));
-    TRY(advrob_report_set_str(j->results, "test_digest", digest));
+    TRY(advrob_report_set_str(report, "test_digest", digest));
 out:
     free(text);
     return status;
@@ -114,6 +134,11 @@ static int32_t read_report(job *j, const char *name, advrob_report *report) {
     int32_t status = advrob_report_read_csv(report, path);
     if (status != ADVROB_E_FORMAT) return status;
     return complain(FAILED, "%s; --fresh starts anew", advrob_last_message());
+}
+
+static int32_t open_report(job *j, const char *name, advrob_report **out) {
+    int32_t status = advrob_report_create(j->ctx, out);
+    return status == 0 ? read_report(j, name, *out) : status;
 }
 
 int32_t job_create(job *j, const settings *s) {
@@ -132,13 +157,17 @@ int32_t job_open(job *j) {
     TRY(open_data(j));
     TRY(prepare_folder(s));
     TRY(advrob_report_create(j->ctx, &j->results));
-    TRY(advrob_report_create(j->ctx, &j->steps));
     for (size_t i = 0; i < sizeof columns / sizeof columns[0]; i++) {
         TRY(advrob_report_add_column(j->results, columns[i]));
     }
-    TRY(put_settings(j));
+    TRY(put_settings(j, j->results));
     TRY(read_report(j, "results.csv", j->results));
-    TRY(read_report(j, "steps.csv", j->steps));
+    TRY(open_report(j, "steps.csv", &j->steps));
+    TRY(advrob_report_create(j->ctx, &j->history));
+    TRY(history_declare(j->history));
+    TRY(read_report(j, "history.csv", j->history));
+    TRY(open_report(j, "classes.csv", &j->classes));
+    TRY(open_report(j, "curves.csv", &j->curves));
     j->opened = true;
 out:
     return status;
@@ -146,62 +175,23 @@ out:
 
 void job_close(job *j) {
     advrob_model_destroy(j->base);
+    advrob_report_destroy(j->curves);
+    advrob_report_destroy(j->classes);
+    advrob_report_destroy(j->history);
     advrob_report_destroy(j->steps);
     advrob_report_destroy(j->results);
     advrob_dataset_destroy(j->calibration);
     advrob_dataset_destroy(j->finetune_images);
     advrob_dataset_destroy(j->test);
     advrob_dataset_destroy(j->train);
+    meter_close(&j->meter);
     advrob_context_destroy(j->ctx);
     free_points(&j->plan);
 }
 
-double number_cell(const advrob_report *r, int32_t row, const char *column, double otherwise) {
-    double value = 0;
-    return advrob_report_get_f64(r, row, column, &value) == ADVROB_OK ? value : otherwise;
-}
-
-const char *text_cell(const advrob_report *r, int32_t row, const char *column) {
-    const char *text = "";
-    return advrob_report_get_str(r, row, column, &text) == ADVROB_OK ? text : "";
-}
-
-/* A sparsity is a number in the file. */
-static bool same_level(const advrob_report *results, int32_t row, const point *p) {
-    if (strcmp(p->compression, "prune") == 0) {
-        return number_cell(results, row, "level", -1) == atof(p->level);
-    }
-    return strcmp(text_cell(results, row, "level"), p->level) == 0;
-}
-
-int32_t find_row(const advrob_report *results, const point *p) {
-    for (int32_t row = 0; row < advrob_report_rows(results); row++) {
-        if (strcmp(text_cell(results, row, "base"), base_names[p->base]) == 0 &&
-            strcmp(text_cell(results, row, "compression"), p->compression) == 0 &&
-            same_level(results, row, p) &&
-            strcmp(text_cell(results, row, "order"), p->order) == 0 &&
-            strcmp(text_cell(results, row, "finetune"), p->finetune) == 0 &&
-            number_cell(results, row, "seed", -1) == (double)p->seed) {
-            return row;
-        }
-    }
-    return -1;
-}
-
-bool step_done(const job *j, const char *name, double *seconds) {
-    char path[4096];
-    model_path(j->settings, name, path, sizeof path);
-    for (int32_t row = advrob_report_rows(j->steps) - 1; row >= 0; row--) {
-        if (strcmp(text_cell(j->steps, row, "step"), name) != 0) continue;
-        *seconds = number_cell(j->steps, row, "seconds", 0);
-        return file_exists(path);
-    }
-    return false;
-}
-
 /* Ctrl-C shall not cost what is finished: a write that it hit is made again. The run stops at the
  * next call, since the signal's handler left its mark (main.c). */
-static int32_t write_report(job *j, const advrob_report *report, const char *name) {
+int32_t write_report(job *j, const advrob_report *report, const char *name) {
     char path[4096];
     out_path(j->settings, name, path, sizeof path);
     int32_t status = advrob_report_write(report, path);
@@ -231,15 +221,4 @@ int32_t load_model(job *j, const char *name, advrob_model **out) {
     char path[4096];
     model_path(j->settings, name, path, sizeof path);
     return advrob_model_load(j->ctx, path, NULL, out);
-}
-
-int32_t step_keep(job *j, const char *name, advrob_model *model, double seconds) {
-    int32_t status = 0;
-    TRY(save_model(j, name, model));
-    TRY(advrob_report_add_row(j->steps));
-    TRY(advrob_report_put_str(j->steps, "step", name));
-    TRY(advrob_report_put_f64(j->steps, "seconds", seconds));
-    TRY(write_report(j, j->steps, "steps.csv"));
-out:
-    return status;
 }

@@ -4,22 +4,34 @@
 
 #include <signal.h>
 #include <stdio.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Ctrl-C asks the library to stop; what is at work is dropped, what is finished is on disk. */
 static advrob_context *volatile running;
 static volatile sig_atomic_t stopped;
+static struct timespec stopped_at;
 
+/* A second signal kills; but not one that comes with the first, as when a whole group of processes
+ * gets it beside this one. */
 static void stop(int number) {
     static const char text[] = "\nreproduce: stopping; once more to kill\n";
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    if (stopped != 0) {
+        if (t.tv_sec - stopped_at.tv_sec < 2) return;
+        signal(number, SIG_DFL);
+        raise(number);
+        return;
+    }
+    stopped_at = t;
     stopped = number;
     if (running != NULL) advrob_context_cancel(running);
     if (write(STDERR_FILENO, text, sizeof text - 1) < 0) return;
 }
 
-/* SA_RESETHAND: a second signal has its usual effect. */
 static void watch_signals(void) {
-    struct sigaction action = {.sa_handler = stop, .sa_flags = SA_RESETHAND | SA_RESTART};
+    struct sigaction action = {.sa_handler = stop, .sa_flags = SA_RESTART};
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
@@ -50,17 +62,15 @@ static int32_t run_all(job *j) {
         progress_say(&j->progress, "%d of %d points are finished already in %s", before,
                      j->plan.count, j->settings->out);
     }
-    for (int32_t i = 0; i < j->plan.count; i++) {
-        if (find_row(j->results, &j->plan.points[i]) < 0) {
-            j->progress.work_left += point_work(j, i);
-        }
-    }
+    TRY(estimate(j));
     for (int32_t i = 0; i < j->plan.count; i++) {
         if (find_row(j->results, &j->plan.points[i]) >= 0) continue;
         if (stopped) return ADVROB_E_CANCELLED;
         TRY(run_point(j, i));
     }
     TRY(write_results(j)); /* also where nothing was left to do: results.json may be missing */
+    TRY(run_curves(j));
+    TRY(write_page(j));
 out:
     return status;
 }
@@ -88,6 +98,7 @@ static int finish(job *j, int32_t status) {
     print_table(j);
     print_findings(j);
     printf("Results: %s/results.csv, %s/results.json; nets: %s/models\n", out, out, out);
+    printf("Page: %s/report.html\n", out);
     if (fflush(stdout) != 0) return complain(FAILED, "cannot write to the standard output");
     return 0;
 }

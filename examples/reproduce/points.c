@@ -94,7 +94,7 @@ static int32_t choose_levels(const settings *s, levels *prune, levels *quant) {
     return status;
 }
 
-static int32_t add_point(point_list *list, point p) {
+int32_t add_point(point_list *list, point p) {
     point *grown = realloc(list->points, (size_t)(list->count + 1) * sizeof *grown);
     if (grown == NULL) return complain(FAILED, "out of memory");
     list->points = grown;
@@ -170,11 +170,6 @@ void name_base(int32_t base, int64_t seed, char *text, size_t size) {
     snprintf(text, size, "%s-seed%lld", base_names[base], (long long)seed);
 }
 
-void name_finetuned(const point *p, char *text, size_t size) {
-    snprintf(text, size, "%s-float-%s-seed%lld", base_names[p->base], p->finetune,
-             (long long)p->seed);
-}
-
 void name_point(const point *p, char *text, size_t size) {
     if (strcmp(p->compression, "none") == 0) {
         name_base(p->base, p->seed, text, size);
@@ -184,5 +179,14 @@ void name_point(const point *p, char *text, size_t size) {
     } else {
         snprintf(text, size, "%s-%s-%s-%s-%s-seed%lld", base_names[p->base], p->compression,
                  p->level, p->order, p->finetune, (long long)p->seed);
+    }
+}
+
+void name_finetuned(const point *p, char *text, size_t size) {
+    if (!is_quantized_last(p)) {
+        name_point(p, text, size);
+    } else {
+        snprintf(text, size, "%s-float-%s-seed%lld", base_names[p->base], p->finetune,
+                 (long long)p->seed);
     }
 }

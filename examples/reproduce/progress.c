@@ -29,10 +29,11 @@ static int32_t columns(void) {
 }
 
 void progress_left(const progress *p, char *text, size_t size) {
-    double done = p->work_done + p->phase_done;
-    double seconds = p->seconds + (p->phase[0] != '\0' ? now() - p->phase_start : 0);
+    double done = p->work_known + p->work_done + p->phase_done;
+    double seconds =
+        p->seconds_known + p->seconds + (p->phase[0] != '\0' ? now() - p->phase_start : 0);
     double left = p->work_left + p->phase_work - p->phase_done;
-    if (seconds < 2 || done <= 0) {
+    if (seconds <= 0 || done <= 0) {
         snprintf(text, size, "?");
         return;
     }

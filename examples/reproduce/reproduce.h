@@ -1,6 +1,8 @@
 /* What the files of this program share. settings: what is asked for and the presets; points: the
  * list of nets to score; folder: the files under --out; job: one context with data, results and
- * progress; run: computes one point; table: what a person reads at the end.
+ * progress; estimate, work, progress: what it takes; run: computes one point, with cost and
+ * efficiency; records, curves: what is kept beside the results; summary: figures over seeds; table,
+ * page, plots, strip, paper: what a person reads at the end.
  *
  * Functions that can fail return 0, a negative status of the library (its message is still to be
  * printed) or one of the positive codes below (the message is already on stderr). */
@@ -43,6 +45,8 @@ typedef struct preset {
     int64_t test_images;
     int64_t repeats;
     int32_t latency_repeats;
+    const char *epsilons; /* of the accuracy against epsilon, separated by spaces */
+    int64_t curve_images; /* of the test images, the first */
 } preset;
 
 typedef struct settings {
@@ -50,12 +54,13 @@ typedef struct settings {
     const preset *preset;
     bool clip;    /* protocol "pixel"; without: "paper" */
     bool base[2]; /* standard, adversarial */
-    bool fresh, list, help;
+    bool resume, fresh, list, help;
     int64_t threads, seed, repeats;
 } settings;
 
 extern const char *const base_names[2];
-extern const char *const score_attack; /* options of PGD-20 */
+extern const char *const score_attack;  /* options of PGD-20 */
+extern const char *const score_epsilon; /* "epsilon=0.05" */
 const char *protocol_name(const settings *s);
 /* The ball of both protocols, as options under `prefix` ("" or "attack."). */
 int32_t set_ball(const settings *s, advrob_options *o, const char *prefix);
@@ -84,6 +89,7 @@ typedef struct point_list {
     int32_t count;
 } point_list;
 
+int32_t add_point(point_list *list, point p);
 int32_t list_points(const settings *s, point_list *out);
 void free_points(point_list *list);
 bool is_quantized_last(const point *p); /* fine-tuned as a float net, quantized then */
@@ -92,6 +98,7 @@ void describe_point(const point *p, bool seed, char *text, size_t size);
 /* Name of the point's model: "standard-prune-0.5-adversarial-seed1". */
 void name_point(const point *p, char *text, size_t size);
 void name_base(int32_t base, int64_t seed, char *text, size_t size);
+/* Of its fine-tuned net; where quantization comes last that is a float net, one for all bits. */
 void name_finetuned(const point *p, char *text, size_t size);
 
 typedef struct progress {
@@ -100,6 +107,7 @@ typedef struct progress {
     char phase[160];
     double phase_start, phase_work, phase_done;
     double work_left, work_done, seconds; /* of the whole run; work_left without this phase's */
+    double work_known, seconds_known;     /* of the estimate's measurement */
     double last_shown;
 } progress;
 
@@ -113,13 +121,41 @@ void progress_say(progress *p, const char *format, ...) __attribute__((format(pr
 void progress_left(const progress *p, char *text, size_t size);
 double now(void);
 
+/* What a phase costs; NAN where it is not known. */
+typedef struct cost {
+    double seconds, cpu_seconds, joules;
+} cost;
+
+typedef struct meter {
+    advrob_energy *energy; /* NULL: unavailable */
+    char reason[300];      /* why */
+    double looked;
+} meter;
+
+int32_t meter_open(meter *m, advrob_context *ctx);
+void meter_close(meter *m);
+void meter_look(meter *m); /* now and then: counters wrap around */
+cost cost_begin(meter *m);
+cost cost_since(meter *m, cost start);
+/* Columns <prefix>seconds, <prefix>cpu_seconds, <prefix>joules. */
+cost get_cost(const advrob_report *r, int32_t row, const char *prefix);
+int32_t put_cost(advrob_report *r, const char *prefix, cost c);
+
+/* A finished training. */
+typedef struct step {
+    cost cost;
+    char note[256];
+} step;
+
 typedef struct job {
     const settings *settings;
     point_list plan;
     advrob_context *ctx;
     advrob_dataset *train, *test, *calibration, *finetune_images;
-    advrob_report *results, *steps; /* DIR/results.csv; DIR/steps.csv: steps that points share */
+    advrob_report *results;
+    advrob_report *steps, *history, *classes, *curves; /* records.c, curves.c */
     progress progress;
+    meter meter;
     advrob_model *base; /* the base last used */
     char base_name[96];
     int32_t number; /* of the point at work */
@@ -130,32 +166,92 @@ typedef struct job {
 int32_t job_create(job *j, const settings *s);
 int32_t job_open(job *j);
 void job_close(job *j);
-/* The row of a finished point, or -1. */
-int32_t find_row(const advrob_report *results, const point *p);
-/* Whether the shared step `name` is finished; its seconds. */
-bool step_done(const job *j, const char *name, double *seconds);
-int32_t step_keep(job *j, const char *name, advrob_model *model, double seconds);
+int32_t write_report(job *j, const advrob_report *report, const char *name);
+int32_t write_results(job *j);
+int32_t put_settings(const job *j, advrob_report *report);
 int32_t save_model(job *j, const char *name, const advrob_model *model);
 int32_t load_model(job *j, const char *name, advrob_model **out);
-int32_t write_results(job *j);
 
-/* Work of a point, in forward passes of the whole net: for the time left. */
+/* Whether the training `name` is finished; `out` may be NULL. */
+bool step_done(const job *j, const char *name, step *out);
+/* Saves the model and the row, and removes the checkpoint. */
+int32_t step_keep(job *j, const char *name, const advrob_model *model, const step *s);
+int32_t history_declare(advrob_report *history);
+int32_t history_keep(job *j, const char *name, const advrob_history *h);
+int32_t classes_keep(job *j, const char *name, const advrob_report *score);
+double class_accuracy(const job *j, const char *name, int32_t k, const char *column);
+
+/* Work, in forward passes of the whole net: for the time left. */
 double point_work(const job *j, int32_t index);
 double train_work(const job *j, const char *options, bool adversarial, int64_t images);
-double score_work(const job *j);
+double attack_work(const char *attack, int64_t images);
+double score_work(const job *j, const point *p);
 double point_scale(const point *p);
+int32_t estimate(job *j);
 
 int32_t run_point(job *j, int32_t index);
+int32_t measure_efficiency(job *j, const char *name, const advrob_model *model,
+                           advrob_report *score);
+
+enum { MAX_CURVES = 4, MAX_EPSILONS = 16 };
+bool curve_done(const job *j, const char *name);
+double curve_work(const job *j, const point *p);
+double curves_work(const job *j); /* of those that are missing */
+int32_t run_curves(job *j);
 
 /* Cells of a report; what is not there is `otherwise`, "". */
 double number_cell(const advrob_report *r, int32_t row, const char *column, double otherwise);
 const char *text_cell(const advrob_report *r, int32_t row, const char *column);
+
+/* Mean over the seeds that are there, and how sure it is: the standard deviation over several
+ * seeds, the 95 % interval of one. */
+typedef struct summary {
+    int32_t seeds;
+    double mean, low, high, spread; /* spread: half of high - low */
+} summary;
+
+/* `low`, `high`: columns of the interval, or NULL. */
+summary summarise(const job *j, const point *p, const char *column, const char *low,
+                  const char *high);
+summary clean_of(const job *j, const point *p);
+summary pgd_of(const job *j, const point *p);
+bool has_seeds(const job *j);
+/* The row of a finished point, or -1. */
+int32_t find_row(const advrob_report *results, const point *p);
+/* The points that have rows; their texts are those of the results. */
+int32_t finished_points(const job *j, point_list *out);
+/* The first point of that base, compression and fine-tuning, of level `wanted` if there is one; not
+ * one that is quantized after fine-tuning. NULL: none. */
+const point *choose_point(const point_list *list, int32_t base, const char *compression,
+                          const char *finetune, const char *wanted);
+
+/* A point of the paper's Figure 1, adversarially fine-tuned; level: sparsity or bits. */
+typedef struct paper_point {
+    int32_t base;
+    const char *compression;
+    double level, clean, pgd;
+} paper_point;
+extern const paper_point paper_points[];
+extern const int32_t paper_count;
+bool in_paper(const settings *s); /* whether they are of this dataset */
+
 void print_table(const job *j);
 void print_findings(const job *j);
+int32_t write_page(job *j);
+int32_t plot_glances(const job *j, const point_list *list, advrob_report *r);
+int32_t plot_compressions(const job *j, const point_list *list, advrob_report *r);
+int32_t plot_curves(const job *j, const point_list *list, advrob_report *r);
+int32_t plot_needs(const job *j, const point_list *list, advrob_report *r);
+int32_t plot_training(const job *j, const point_list *list, advrob_report *r);
+int32_t add_strip(job *j, const point_list *list, advrob_report *r);
+void name_class(const settings *s, int32_t k, char *text, size_t size);
 
 /* Files under --out. */
 void out_path(const settings *s, const char *name, char *path, size_t size);
 void model_path(const settings *s, const char *name, char *path, size_t size);
+void checkpoint_path(const settings *s, const char *name, char *path, size_t size);
+bool has_checkpoint(const settings *s, const char *name);
+int32_t remove_checkpoint(const settings *s, const char *name);
 bool file_exists(const char *path);
 /* Makes the folder, clears it with --fresh, compares or writes settings.txt. */
 int32_t prepare_folder(const settings *s);

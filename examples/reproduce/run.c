@@ -1,15 +1,10 @@
 /* Computes one point: base, compression, fine-tuning, scores, and its row in the results. */
 #include "reproduce.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* The figures of a point beside those that its net gives. */
-typedef struct figures {
-    double finetune_seconds;
-    char note[256];
-} figures;
 
 static void begin(job *j, const point *p, const char *task, double work) {
     char what[128], phase[160];
@@ -18,27 +13,76 @@ static void begin(job *j, const point *p, const char *task, double work) {
     progress_begin(&j->progress, j->number, j->plan.count, phase, work);
 }
 
-/* Trains `model` in place, `how` "standard" or "adversarial". */
-static int32_t train(job *j, advrob_model *model, const char *how, const char *options,
-                     const advrob_dataset *images, int64_t seed, double *seconds) {
-    bool adversarial = strcmp(how, "adversarial") == 0;
-    advrob_options *o = NULL;
-    advrob_finetune *finetune = NULL;
+/* Options of a training: nothing is chosen by a score, and what a crash must not cost goes into
+ * checkpoints. */
+static int32_t training_options(const job *j, const char *name, bool adversarial,
+                                const char *options, int64_t seed, advrob_options *o) {
+    char path[4096];
     int32_t status = 0;
-    TRY(advrob_options_create(&o));
+    checkpoint_path(j->settings, name, path, sizeof path);
     TRY(set_options(o, "", options));
     TRY(advrob_options_set_i64(o, "seed", seed));
-    TRY(advrob_options_set_str(o, "keep", "last")); /* nothing is chosen by a score */
+    TRY(advrob_options_set_str(o, "keep", "last"));
+    TRY(advrob_options_set_str(o, "checkpoint", path));
     if (adversarial) {
         TRY(set_options(o, "attack.", j->settings->preset->attack));
         TRY(set_ball(j->settings, o, "attack."));
+        TRY(advrob_options_set_str(o, "alarm", "warn"));
     }
-    TRY(advrob_finetune_create(j->ctx, adversarial ? "pgd_at" : "standard", o, &finetune));
-    double start = now();
-    TRY(advrob_finetune_run(finetune, model, images, NULL, NULL));
-    *seconds = now() - start;
-    progress_end(&j->progress);
 out:
+    return status;
+}
+
+/* What the training cost in all, also before a stop. Energy is not known of an earlier process. */
+static cost whole_cost(const advrob_history *h, cost measured, bool resumed) {
+    cost sum = {0, 0, NAN};
+    if (!resumed) return measured;
+    for (int32_t row = 0; row < advrob_history_rows(h); row++) {
+        double seconds = 0, cpu_seconds = 0;
+        advrob_history_get(h, row, "seconds", &seconds);
+        advrob_history_get(h, row, "cpu_seconds", &cpu_seconds);
+        sum.seconds += seconds;
+        sum.cpu_seconds += cpu_seconds;
+    }
+    return sum;
+}
+
+static void note_alarm(const advrob_history *h, step *s) {
+    const char *text = "";
+    if (advrob_history_get_str(h, "alarm", &text) != ADVROB_OK || *text == '\0') return;
+    snprintf(s->note, sizeof s->note, "alarm: %.230s", text);
+}
+
+/* Trains `model` in place as step `name`, `how` "standard" or "adversarial", from where a stopped
+ * run left it. A net whose training leaves the finite numbers (very few bits) keeps its last good
+ * weights, and the row says so. */
+static int32_t train(job *j, const char *name, const char *how, const char *options,
+                     const advrob_dataset *images, int64_t seed, advrob_model *model, step *s) {
+    bool adversarial = strcmp(how, "adversarial") == 0;
+    bool resumed = has_checkpoint(j->settings, name);
+    advrob_options *o = NULL;
+    advrob_finetune *finetune = NULL;
+    advrob_history *history = NULL;
+    int32_t status = 0;
+    TRY(advrob_options_create(&o));
+    TRY(training_options(j, name, adversarial, options, seed, o));
+    TRY(advrob_finetune_create(j->ctx, adversarial ? "pgd_at" : "standard", o, &finetune));
+    if (resumed) progress_say(&j->progress, "going on with a training that was stopped");
+    cost start = cost_begin(&j->meter);
+    status = advrob_finetune_run(finetune, model, images, NULL, &history);
+    if (status != 0 && status != ADVROB_E_NONFINITE) goto out;
+    if (status == ADVROB_E_NONFINITE) {
+        snprintf(s->note, sizeof s->note, "training ended early: %.200s", advrob_last_message());
+    } else {
+        note_alarm(history, s);
+    }
+    s->cost = whole_cost(history, cost_since(&j->meter, start), resumed);
+    progress_end(&j->progress);
+    if (s->note[0] != '\0') progress_say(&j->progress, "%s", s->note);
+    TRY(history_keep(j, name, history));
+    TRY(step_keep(j, name, model, s));
+out:
+    advrob_history_destroy(history);
     advrob_finetune_destroy(finetune);
     advrob_options_destroy(o);
     return status;
@@ -50,7 +94,7 @@ static int32_t train_base(job *j, const point *p, const char *name, advrob_model
     int64_t images = set->base_images[p->base];
     advrob_options *o = NULL;
     advrob_dataset *part = NULL;
-    double seconds = 0;
+    step made = {.note = ""};
     int32_t status = 0;
     begin(j, p, ": training of the base", train_work(j, options, p->base == 1, images));
     TRY(advrob_options_create(&o));
@@ -58,8 +102,7 @@ static int32_t train_base(job *j, const point *p, const char *name, advrob_model
     TRY(advrob_options_set_i64(o, "seed", p->seed));
     TRY(advrob_model_build(j->ctx, "eight_layer_conv", o, out));
     TRY(advrob_dataset_slice(j->train, 0, images, &part));
-    TRY(train(j, *out, base_names[p->base], options, part, p->seed, &seconds));
-    TRY(step_keep(j, name, *out, seconds));
+    TRY(train(j, name, base_names[p->base], options, part, p->seed, *out, &made));
 out:
     advrob_dataset_destroy(part);
     advrob_options_destroy(o);
@@ -69,12 +112,11 @@ out:
 /* Makes j->base the point's base: the one at hand, from its file, or trained now. */
 static int32_t get_base(job *j, const point *p) {
     char name[96];
-    double seconds = 0;
     advrob_model *model = NULL;
     int32_t status = 0;
     name_base(p->base, p->seed, name, sizeof name);
     if (strcmp(name, j->base_name) == 0) return 0;
-    if (step_done(j, name, &seconds)) {
+    if (step_done(j, name, NULL)) {
         TRY(load_model(j, name, &model));
     } else {
         TRY(train_base(j, p, name, &model));
@@ -109,48 +151,47 @@ out:
     return status;
 }
 
-/* Both fine-tunings take the same images, order, epochs and optimizer. A net whose training leaves
- * the finite numbers (very few bits) keeps its last good weights, and the row says so. */
-static int32_t finetune(job *j, const point *p, advrob_model *model, double scale, figures *f) {
+/* Fine-tunes `model` in place. Both fine-tunings take the same images, order, epochs and optimizer.
+ */
+static int32_t finetune(job *j, const point *p, const char *name, double scale, advrob_model *model,
+                        step *s) {
     const preset *set = j->settings->preset;
     bool adversarial = strcmp(p->finetune, "adversarial") == 0;
-    double start = now();
     begin(j, p, "", scale * train_work(j, set->finetune, adversarial, set->finetune_images));
-    int32_t status = train(j, model, p->finetune, set->finetune, j->finetune_images, p->seed,
-                           &f->finetune_seconds);
-    if (status != ADVROB_E_NONFINITE) return status;
-    f->finetune_seconds = now() - start;
-    snprintf(f->note, sizeof f->note, "fine-tuning ended early: %s", advrob_last_message());
-    progress_end(&j->progress);
-    progress_say(&j->progress, "%s", f->note);
-    return 0;
+    return train(j, name, p->finetune, set->finetune, j->finetune_images, p->seed, model, s);
 }
 
-/* The fine-tuned float net: one for all bit widths. */
-static int32_t get_finetuned(job *j, const point *p, figures *f, advrob_model **out) {
+/* The fine-tuned net: from its file, or made now. Where quantization comes last, it is a float net:
+ * one for all bit widths. */
+static int32_t get_finetuned(job *j, const point *p, step *s, advrob_model **out) {
     char name[128];
     int32_t status = 0;
     name_finetuned(p, name, sizeof name);
-    if (step_done(j, name, &f->finetune_seconds)) return load_model(j, name, out);
-    TRY(advrob_model_clone(j->base, out));
-    TRY(finetune(j, p, *out, 1, f));
-    TRY(step_keep(j, name, *out, f->finetune_seconds));
+    if (step_done(j, name, s)) return load_model(j, name, out);
+    if (is_quantized_last(p)) {
+        TRY(advrob_model_clone(j->base, out));
+        TRY(finetune(j, p, name, 1, *out, s));
+    } else {
+        TRY(compress(j, p, j->base, out));
+        TRY(finetune(j, p, name, point_scale(p), *out, s));
+    }
 out:
     return status;
 }
 
-static int32_t make_model(job *j, const point *p, figures *f, advrob_model **out) {
+static int32_t make_model(job *j, const point *p, step *s, advrob_model **out) {
     advrob_model *tuned = NULL;
     int32_t status = 0;
     TRY(get_base(j, p));
     if (strcmp(p->compression, "none") == 0) {
         TRY(advrob_model_clone(j->base, out));
+    } else if (strcmp(p->finetune, "none") == 0) {
+        TRY(compress(j, p, j->base, out));
     } else if (is_quantized_last(p)) {
-        TRY(get_finetuned(j, p, f, &tuned));
+        TRY(get_finetuned(j, p, s, &tuned));
         TRY(compress(j, p, tuned, out));
     } else {
-        TRY(compress(j, p, j->base, out));
-        if (strcmp(p->finetune, "none") != 0) TRY(finetune(j, p, *out, point_scale(p), f));
+        TRY(get_finetuned(j, p, s, out));
     }
 out:
     advrob_model_destroy(tuned);
@@ -162,7 +203,7 @@ static int32_t evaluate(job *j, const point *p, advrob_model *model, advrob_repo
     advrob_options *o = NULL, *attack = NULL;
     advrob_target *target = NULL;
     int32_t status = 0;
-    begin(j, p, ": scoring", score_work(j) * point_scale(p));
+    begin(j, p, ": scoring", score_work(j, p));
     TRY(advrob_options_create(&o));
     TRY(advrob_options_create(&attack));
     TRY(set_options(attack, "", score_attack));
@@ -170,9 +211,12 @@ static int32_t evaluate(job *j, const point *p, advrob_model *model, advrob_repo
     TRY(advrob_options_append(o, "attacks", "pgd", attack));
     TRY(advrob_options_set_str(o, "labels", "pgd20"));
     TRY(advrob_options_set_i64(o, "batch_size", 256)); /* how often progress is told */
+    TRY(advrob_options_set_i64(o, "per_class", 1));
     TRY(advrob_target_from_model(model, &target));
     TRY(advrob_report_add_row(score));
+    cost start = cost_begin(&j->meter);
     TRY(advrob_report_evaluate(score, target, j->test, o));
+    TRY(put_cost(score, "score_", cost_since(&j->meter, start)));
     progress_end(&j->progress);
 out:
     advrob_target_destroy(target);
@@ -181,23 +225,16 @@ out:
     return status;
 }
 
-/* Size, and for a float net its bytes and speed: a simulated one is no faster than a float one. */
-static int32_t measure(job *j, const point *p, advrob_model *model, advrob_report *score) {
-    char name[128], digest[32] = DIGEST_PREFIX;
-    double milliseconds = 0;
-    int32_t status = 0, repeats = j->settings->preset->latency_repeats;
+/* Size, and for a float net what it takes to run: a simulated one is no integer net yet. */
+static int32_t measure(job *j, const point *p, const char *name, const advrob_model *model,
+                       advrob_report *score) {
+    char digest[32] = DIGEST_PREFIX;
+    int32_t status = 0;
     bool simulated = strcmp(p->compression, "quant") == 0;
-    name_point(p, name, sizeof name);
     TRY(advrob_report_put_str(score, "execution", simulated ? "simulated" : "float"));
     TRY(advrob_report_put_i64(score, "parameters", advrob_model_parameter_total(model)));
     TRY(advrob_report_put_i64(score, "macs", advrob_model_macs(model)));
-    if (!simulated) {
-        TRY(advrob_report_put_i64(score, "bytes", advrob_model_bytes(model)));
-        TRY(advrob_model_latency(model, 1, repeats, &milliseconds));
-        TRY(advrob_report_put_f64(score, "latency_ms_batch1", milliseconds));
-        TRY(advrob_model_latency(model, 64, repeats, &milliseconds));
-        TRY(advrob_report_put_f64(score, "latency_ms_batch64", milliseconds));
-    }
+    if (!simulated) TRY(measure_efficiency(j, name, model, score));
     TRY(advrob_model_digest(model, digest + strlen(digest), 17));
     TRY(advrob_report_put_str(score, "model_file", name));
     TRY(advrob_report_put_str(score, "model_digest", digest));
@@ -205,9 +242,10 @@ out:
     return status;
 }
 
-static int32_t put_names(job *j, const point *p, const figures *f, advrob_report *r) {
+/* The names of a point, and the costs of its trainings. */
+static int32_t put_names(job *j, const point *p, const step *tuned, advrob_report *r) {
     char name[96];
-    double seconds = 0;
+    step base;
     int32_t status = 0;
     TRY(advrob_report_put_str(r, "dataset", j->settings->dataset));
     TRY(advrob_report_put_str(r, "model", "eight_layer_conv"));
@@ -221,34 +259,44 @@ static int32_t put_names(job *j, const point *p, const figures *f, advrob_report
     TRY(advrob_report_put_str(r, "order", p->order));
     TRY(advrob_report_put_str(r, "finetune", p->finetune));
     TRY(advrob_report_put_i64(r, "seed", p->seed));
-    TRY(advrob_report_put_f64(r, "finetune_seconds", f->finetune_seconds));
+    TRY(put_cost(r, "finetune_", tuned->cost));
     name_base(p->base, p->seed, name, sizeof name);
-    if (step_done(j, name, &seconds)) TRY(advrob_report_put_f64(r, "base_seconds", seconds));
-    if (f->note[0] != '\0') TRY(advrob_report_put_str(r, "note", f->note));
+    if (step_done(j, name, &base)) TRY(put_cost(r, "base_", base.cost));
+    if (strcmp(p->compression, "none") == 0) tuned = &base;
+    if (tuned->note[0] != '\0') TRY(advrob_report_put_str(r, "note", tuned->note));
 out:
     return status;
 }
 
 /* Adds the finished row to the results and writes them. */
-static int32_t keep(job *j, const point *p, const figures *f, const advrob_report *score) {
+static int32_t keep(job *j, const point *p, const step *tuned, const advrob_report *score) {
     static const char *const texts[] = {"execution", "model_file", "model_digest"};
-    static const char *const wholes[] = {"test_images", "parameters", "macs", "bytes"};
-    static const char *const numbers[] = {"clean_accuracy",    "clean_low",         "clean_high",
-                                          "pgd20_accuracy",    "pgd20_low",         "pgd20_high",
-                                          "latency_ms_batch1", "latency_ms_batch64"};
+    static const char *const wholes[] = {"test_images", "parameters", "macs", "bytes",
+                                         "memory_bytes"};
+    static const char *const numbers[] = {"clean_accuracy",
+                                          "clean_low",
+                                          "clean_high",
+                                          "pgd20_accuracy",
+                                          "pgd20_low",
+                                          "pgd20_high",
+                                          "latency_ms_batch1",
+                                          "latency_ms_batch64",
+                                          "latency_ms_batch1_threads1",
+                                          "latency_ms_batch64_threads1"};
     advrob_report *r = j->results;
     double value = 0;
     int32_t status = 0;
     TRY(advrob_report_add_row(r));
-    TRY(put_names(j, p, f, r));
-    for (int32_t i = 0; i < 3; i++) {
+    TRY(put_names(j, p, tuned, r));
+    TRY(put_cost(r, "score_", get_cost(score, 0, "score_")));
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         TRY(advrob_report_put_str(r, texts[i], text_cell(score, 0, texts[i])));
     }
-    for (int32_t i = 0; i < 4; i++) {
+    for (size_t i = 0; i < sizeof wholes / sizeof wholes[0]; i++) {
         if (advrob_report_get_f64(score, 0, wholes[i], &value) != ADVROB_OK) continue;
         TRY(advrob_report_put_i64(r, wholes[i], (int64_t)value));
     }
-    for (int32_t i = 0; i < 8; i++) {
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         if (advrob_report_get_f64(score, 0, numbers[i], &value) != ADVROB_OK) continue;
         TRY(advrob_report_put_f64(r, numbers[i], value));
     }
@@ -259,20 +307,21 @@ out:
 
 int32_t run_point(job *j, int32_t index) {
     const point *p = &j->plan.points[index];
-    figures f = {.finetune_seconds = 0};
+    step tuned = {.note = ""};
     char name[128], what[128], left[32];
     advrob_model *model = NULL;
     advrob_report *score = NULL;
     int32_t status = 0;
     double start = now();
     j->number = index + 1;
-    TRY(make_model(j, p, &f, &model));
+    name_point(p, name, sizeof name);
+    TRY(make_model(j, p, &tuned, &model));
+    TRY(save_model(j, name, model));
     TRY(advrob_report_create(j->ctx, &score));
     TRY(evaluate(j, p, model, score));
-    TRY(measure(j, p, model, score));
-    name_point(p, name, sizeof name);
-    TRY(save_model(j, name, model));
-    TRY(keep(j, p, &f, score));
+    TRY(measure(j, p, name, model, score));
+    TRY(classes_keep(j, name, score));
+    TRY(keep(j, p, &tuned, score));
     describe_point(p, j->settings->repeats > 1, what, sizeof what);
     progress_left(&j->progress, left, sizeof left);
     progress_say(&j->progress, "%d/%d %s: clean %.1f %%, PGD-20 %.1f %% (%.0f s; %s left)",

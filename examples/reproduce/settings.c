@@ -21,7 +21,8 @@ const char *const base_names[2] = {"standard", "adversarial"};
 
 /* epsilon and "clip" come from the protocol. */
 const char *const score_attack = "step=0.005 steps=20 random_start=0";
-static const char epsilon[] = "0.05"; /* in pixels of [0, 1]: 0.1 in the paper's normalised space */
+#define EPSILON "0.05" /* in pixels of [0, 1]: 0.1 in the paper's normalised space */
+const char *const score_epsilon = "epsilon=" EPSILON;
 
 const preset presets[] = {
     {
@@ -41,6 +42,8 @@ const preset presets[] = {
         .test_images = 1000,
         .repeats = 1,
         .latency_repeats = 20,
+        .epsilons = "0.0125 0.025 0.05 0.1 0.2",
+        .curve_images = 100,
     },
     {
         .name = "paper",
@@ -58,6 +61,8 @@ const preset presets[] = {
         .test_images = 10000,
         .repeats = 3,
         .latency_repeats = 50,
+        .epsilons = "0.0125 0.025 0.05 0.1 0.2",
+        .curve_images = 1000,
     },
     {
         .name = "tiny",
@@ -76,6 +81,8 @@ const preset presets[] = {
         .test_images = 200,
         .repeats = 1,
         .latency_repeats = 3,
+        .epsilons = "0.025 0.05 0.1",
+        .curve_images = 20,
     },
 };
 const int32_t preset_count = (int32_t)(sizeof presets / sizeof presets[0]);
@@ -86,7 +93,7 @@ const char *protocol_name(const settings *s) {
 
 int32_t set_ball(const settings *s, advrob_options *o, const char *prefix) {
     char text[64];
-    snprintf(text, sizeof text, "epsilon=%s clip=%d", epsilon, s->clip ? 1 : 0);
+    snprintf(text, sizeof text, "%s clip=%d", score_epsilon, s->clip ? 1 : 0);
     return set_options(o, prefix, text);
 }
 
@@ -132,16 +139,19 @@ char *settings_text(const settings *s) {
              "adversarial_base_images = %lld\n"
              "finetune = %s\n"
              "finetune_images = %lld\n"
-             "training_attack = epsilon=%s clip=%d %s\n"
-             "scoring_attack = epsilon=%s clip=%d %s\n"
+             "training_attack = %s clip=%d %s\n"
+             "scoring_attack = %s clip=%d %s\n"
              "quantize = %s\n"
              "calibration_images = %lld\n"
              "test_images = %lld\n"
-             "latency_repeats = %d\n",
+             "latency_repeats = %d\n"
+             "curve_epsilons = %s\n"
+             "curve_images = %lld\n",
              advrob_version_text(), s->dataset, p->name, protocol_name(s), (long long)s->seed,
              p->model, p->base[0], (long long)p->base_images[0], p->base[1],
-             (long long)p->base_images[1], p->finetune, (long long)p->finetune_images, epsilon,
-             s->clip, p->attack, epsilon, s->clip, score_attack, p->quantize,
-             (long long)p->calibration_images, (long long)p->test_images, (int)p->latency_repeats);
+             (long long)p->base_images[1], p->finetune, (long long)p->finetune_images,
+             score_epsilon, s->clip, p->attack, score_epsilon, s->clip, score_attack, p->quantize,
+             (long long)p->calibration_images, (long long)p->test_images, (int)p->latency_repeats,
+             p->epsilons, (long long)p->curve_images);
     return text;
 }

@@ -11,49 +11,6 @@ static const char *const heads[COLUMNS] = {"base",        "compression",   "fine
                                            "ms, 1 image", "ms, 64 images", "tuning s"};
 typedef char cells[COLUMNS][48];
 
-/* Mean over the seeds that are there, and how sure it is: the standard deviation over several
- * seeds, half the 95 % interval of one. `low`, `high`: columns of that interval, or NULL. */
-typedef struct summary {
-    int32_t seeds;
-    double mean, spread;
-} summary;
-
-static summary summarise(const job *j, const point *p, const char *column, const char *low,
-                         const char *high) {
-    summary s = {0, 0, 0};
-    double squares = 0, half = 0;
-    for (int64_t repeat = 0; repeat < j->settings->repeats; repeat++) {
-        point q = *p;
-        q.seed = j->settings->seed + repeat;
-        int32_t row = find_row(j->results, &q);
-        double value = row < 0 ? NAN : number_cell(j->results, row, column, NAN);
-        if (isnan(value)) continue;
-        s.seeds++;
-        s.mean += value;
-        squares += value * value;
-        if (low != NULL) {
-            half = (number_cell(j->results, row, high, value) -
-                    number_cell(j->results, row, low, value)) /
-                   2;
-        }
-    }
-    if (s.seeds == 0) return s;
-    s.mean /= s.seeds;
-    s.spread = half;
-    if (s.seeds > 1) {
-        s.spread = sqrt(fmax(0, squares - s.seeds * s.mean * s.mean) / (s.seeds - 1));
-    }
-    return s;
-}
-
-static summary clean_of(const job *j, const point *p) {
-    return summarise(j, p, "clean_accuracy", "clean_low", "clean_high");
-}
-
-static summary pgd_of(const job *j, const point *p) {
-    return summarise(j, p, "pgd20_accuracy", "pgd20_low", "pgd20_high");
-}
-
 static void put_number(char *cell, summary s, double scale, int decimals) {
     if (s.seeds == 0) {
         snprintf(cell, sizeof(cells) / COLUMNS, "-");
@@ -128,8 +85,7 @@ void print_table(const job *j) {
     printf("\n%lld test images, epsilon 0.05 in pixels of [0, 1], %s; +- is %s.\n",
            (long long)j->settings->preset->test_images,
            j->settings->clip ? "attacked images clipped to valid pixels" : "not clipped",
-           j->settings->repeats > 1 ? "the standard deviation over the seeds"
-                                    : "half the 95 % interval");
+           has_seeds(j) ? "the standard deviation over the seeds" : "half the 95 % interval");
 }
 
 /* One sentence on a compressed net; false if one of its rows is missing. */

@@ -11,13 +11,26 @@ double train_work(const job *j, const char *options, bool adversarial, int64_t i
     return passes * option_number(options, "epochs", 1) * (double)images;
 }
 
-double score_work(const job *j) {
-    return (1 + 0.8 * 2 * option_number(score_attack, "steps", 20)) *
-           (double)j->settings->preset->test_images;
+/* Scoring attacks only the images that are right when clean, and its steps are cheaper than those
+ * in training: measured. */
+double attack_work(const char *attack, int64_t images) {
+    return (1 + 0.55 * 2 * option_number(attack, "steps", 20)) * (double)images;
+}
+
+/* Latencies, with one thread too. Float nets only. */
+static double measure_work(const job *j, const point *p) {
+    double threads = advrob_context_threads(j->ctx);
+    if (strcmp(p->compression, "quant") == 0) return 0;
+    return (1 + 64) * (1 + threads) * (1 + j->settings->preset->latency_repeats);
+}
+
+double score_work(const job *j, const point *p) {
+    return point_scale(p) *
+           (attack_work(score_attack, j->settings->preset->test_images) + measure_work(j, p));
 }
 
 double point_scale(const point *p) {
-    if (strcmp(p->compression, "quant") == 0) return 1.3;
+    if (strcmp(p->compression, "quant") == 0) return 1.15;
     if (strcmp(p->compression, "prune") != 0) return 1;
     double kept = 1 - atof(p->level);
     return 0.1 + 0.9 * kept * kept;
@@ -39,17 +52,18 @@ static bool shared_before(const job *j, int32_t index) {
 double point_work(const job *j, int32_t index) {
     const point *p = &j->plan.points[index];
     const preset *set = j->settings->preset;
-    double work = score_work(j) * point_scale(p), seconds = 0;
+    double work = score_work(j, p);
     char name[128];
     if (strcmp(p->compression, "none") == 0) {
         name_base(p->base, p->seed, name, sizeof name);
-        if (step_done(j, name, &seconds)) return work;
+        if (step_done(j, name, NULL)) return work;
         return work + train_work(j, set->base[p->base], p->base == 1, set->base_images[p->base]);
     }
     if (strcmp(p->finetune, "none") == 0) return work;
+    name_finetuned(p, name, sizeof name);
+    if (step_done(j, name, NULL)) return work;
     double tuning =
         train_work(j, set->finetune, strcmp(p->finetune, "adversarial") == 0, set->finetune_images);
     if (!is_quantized_last(p)) return work + tuning * point_scale(p);
-    name_finetuned(p, name, sizeof name);
-    return step_done(j, name, &seconds) || shared_before(j, index) ? work : work + tuning;
+    return shared_before(j, index) ? work : work + tuning;
 }

@@ -24,6 +24,7 @@
 #include <advrob/compress.h>
 #include <advrob/context.h>
 #include <advrob/dataset.h>
+#include <advrob/energy.h>
 #include <advrob/finetune.h>
 #include <advrob/model.h>
 #include <advrob/options.h>

@@ -59,8 +59,10 @@ ADVROB_API int32_t advrob_report_get_str(const advrob_report *report, int32_t ro
  * attacked; an attack counts an image as robust if the target still gets it right.
  * Options: "attacks" (a list: advrob_options_append(o, "attacks", "pgd", sub)), "labels" (their
  * column labels, comma-separated; default the attacks' names; no label twice, and neither "clean"
- * nor "worst"), "batch_size". Errors: those of advrob_attack_run, E_SHAPE, E_INVALID (labels). On
- * error the row is unchanged. */
+ * nor "worst"), "batch_size", "per_class" (1: also "class<k>_accuracy" and for each attack
+ * "class<k>_<label>_accuracy": shares of the images of class k; none for a class without images).
+ * Errors: those of advrob_attack_run, E_SHAPE, E_INVALID (labels), E_LIMIT (per_class with over 256
+ * classes). On error the row is unchanged. */
 ADVROB_API int32_t advrob_report_evaluate(advrob_report *report, advrob_target *target,
                                           const advrob_dataset *test,
                                           const advrob_options *options);

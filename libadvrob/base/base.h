@@ -10,6 +10,7 @@
 #include "memory.h"
 
 #include "context.h"
+#include "energy.h"
 #include "file.h"
 #include "option.h"
 #include "rng.h"

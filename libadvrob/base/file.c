@@ -104,7 +104,7 @@ const ar_file_ops ar_file_ops_posix = {
 };
 
 /* The reason of a failed operation. Not strerror: it speaks the locale's language. */
-static const char *reason(int64_t failed) {
+const char *ar_file_reason(int64_t failed) {
     const char *text = NULL;
 #if defined(__GLIBC__) && (__GLIBC__ > 2 || __GLIBC_MINOR__ >= 32)
     text = strerrordesc_np((int)-failed);
@@ -114,8 +114,8 @@ static const char *reason(int64_t failed) {
 
 /* E_IO: what was done to which file, why it failed, and the number for where no text is known. */
 static int32_t io_error(const char *path, const char *what, int64_t failed) {
-    return ar_error(ADVROB_E_IO, "%.300s: cannot %s: %s (errno %d)", path, what, reason(failed),
-                    (int)-failed);
+    return ar_error(ADVROB_E_IO, "%.300s: cannot %s: %s (errno %d)", path, what,
+                    ar_file_reason(failed), (int)-failed);
 }
 
 /* A close that a signal cuts short has closed: the descriptor may belong to another thread now. */
@@ -195,6 +195,25 @@ out:
     return status;
 }
 
+int64_t ar_file_peek(advrob_context *ctx, const char *path, char *text, size_t size) {
+    size_t done = 0;
+    int32_t fd;
+    int64_t n = 0;
+    do {
+        fd = ctx->files->open_read(ctx->files_user, path);
+    } while (fd == -EINTR);
+    if (fd < 0) return fd;
+    while (done < size - 1) {
+        n = ctx->files->read(ctx->files_user, fd, text + done, size - 1 - done);
+        if (n == -EINTR) continue;
+        if (n <= 0) break;
+        done += (size_t)n;
+    }
+    text[done] = 0;
+    close_file(ctx, fd);
+    return n < 0 ? n : (int64_t)done;
+}
+
 /* Creates a temporary beside `path`; `name` is then its path. */
 static int32_t create_temporary(advrob_context *ctx, const char *path, ar_buffer *name,
                                 int32_t *fd) {
@@ -272,7 +291,7 @@ int32_t ar_file_write(advrob_context *ctx, const char *path, const void *data, s
     } while (result == -EINTR);
     if (result < 0) {
         ar_log(ctx, ADVROB_LOG_WARNING, "%.300s: written, but its folder was not synced: %s", path,
-               reason(result));
+               ar_file_reason(result));
     }
 out:
     if (fd >= 0) close_file(ctx, fd);

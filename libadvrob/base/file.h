@@ -30,6 +30,13 @@ int32_t ar_file_read(advrob_context *ctx, const char *path, uint64_t limit, uint
 /* Whether something is at `path`. E_IO names path and reason if it cannot be told. */
 int32_t ar_file_exists(advrob_context *ctx, const char *path, bool *exists);
 
+/* The first bytes of a file that has no length of its own, as under /sys: up to size - 1 of them,
+ * terminated; at the file's end or when `text` is full. The number of bytes, or -errno (no
+ * message is set). */
+int64_t ar_file_peek(advrob_context *ctx, const char *path, char *text, size_t size);
+/* The text of such a -errno. */
+const char *ar_file_reason(int64_t failed);
+
 /* Writes a file whole or not at all: a temporary in the same folder, fsync, rename, fsync of the
  * folder. On failure the old file is as it was and no temporary is left. What is not a
  * regular file is not replaced. A folder that cannot be synced is a warning: the new file is in

@@ -34,9 +34,10 @@ out:
     return status;
 }
 
-/* One attack on the images of a group that are right when clean. */
+/* One attack on the images of a group that are right when clean. `classes`: right answers of each
+ * class, or NULL. */
 static int32_t attack_group(advrob_target *target, const advrob_attack *attack, int64_t first,
-                            int64_t n, evaluation_room *room, int64_t *robust) {
+                            int64_t n, evaluation_room *room, int64_t *robust, int64_t *classes) {
     int32_t status = ADVROB_OK;
     int64_t size = ar_shape_count(target->shape), picked = 0, k = 0;
     for (int64_t i = 0; i < n; i++) {
@@ -52,6 +53,7 @@ static int32_t attack_group(advrob_target *target, const advrob_attack *attack, 
         if (!room->right[i]) continue;
         bool holds = room->predictions[k] == room->picked_y[k];
         *robust += holds;
+        if (classes != NULL) classes[room->y[i]] += holds;
         room->robust[i] = room->robust[i] && holds;
         k++;
     }
@@ -59,9 +61,25 @@ out:
     return status;
 }
 
-int32_t ar_evaluate(advrob_target *target, const advrob_dataset *data,
-                    const advrob_attack *const *attacks, int32_t count, int64_t group,
-                    ar_evaluation *out) {
+static int32_t clean_group(advrob_target *target, int64_t n, evaluation_room *room, int64_t *right,
+                           int64_t *per_class) {
+    int32_t classes = target->classes;
+    int32_t status = ar_target_forward(target, n, room->x, room->logits);
+    if (status < 0) return status;
+    for (int64_t i = 0; i < n; i++) {
+        bool good = ar_argmax(classes, room->logits + i * classes) == room->y[i];
+        room->right[i] = room->robust[i] = good;
+        *right += good;
+        if (per_class == NULL) continue;
+        per_class[room->y[i]]++;
+        per_class[classes + room->y[i]] += good;
+    }
+    return ADVROB_OK;
+}
+
+int32_t ar_evaluate_classes(advrob_target *target, const advrob_dataset *data,
+                            const advrob_attack *const *attacks, int32_t count, int64_t group,
+                            int64_t *per_class, ar_evaluation *out) {
     int32_t status = ADVROB_OK;
     evaluation_room room;
     ar_arena arena;
@@ -73,14 +91,12 @@ int32_t ar_evaluate(advrob_target *target, const advrob_dataset *data,
     for (int64_t first = 0; first < data->count; first += group) {
         int64_t n = data->count - first < group ? data->count - first : group;
         AR_TRY(ar_dataset_gather(data, first, NULL, n, room.x, room.y));
-        AR_TRY(ar_target_forward(target, n, room.x, room.logits));
-        for (int64_t i = 0; i < n; i++) {
-            const float *z = room.logits + i * target->classes;
-            room.right[i] = room.robust[i] = ar_argmax(target->classes, z) == room.y[i];
-            result.clean += room.right[i];
+        AR_TRY(clean_group(target, n, &room, &result.clean, per_class));
+        for (int32_t a = 0; a < count; a++) {
+            int64_t *classes = per_class;
+            if (classes != NULL) classes += (int64_t)(2 + a) * target->classes;
+            AR_TRY(attack_group(target, attacks[a], first, n, &room, &result.robust[a], classes));
         }
-        for (int32_t a = 0; a < count; a++)
-            AR_TRY(attack_group(target, attacks[a], first, n, &room, &result.robust[a]));
         for (int64_t i = 0; i < n; i++)
             result.worst += room.robust[i];
         if (count > 0)
@@ -91,6 +107,12 @@ int32_t ar_evaluate(advrob_target *target, const advrob_dataset *data,
 out:
     ar_arena_free(&arena);
     return status;
+}
+
+int32_t ar_evaluate(advrob_target *target, const advrob_dataset *data,
+                    const advrob_attack *const *attacks, int32_t count, int64_t group,
+                    ar_evaluation *out) {
+    return ar_evaluate_classes(target, data, attacks, count, group, NULL, out);
 }
 
 void ar_wilson(int64_t hits, int64_t n, double *low, double *high) {

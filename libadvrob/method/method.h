@@ -78,6 +78,12 @@ int32_t ar_evaluate(advrob_target *target, const advrob_dataset *data,
                     const advrob_attack *const *attacks, int32_t count, int64_t group,
                     ar_evaluation *out);
 
+/* The same, and counts of each class into per_class [2 + count][classes] (zeros before; NULL:
+ * none): images, right answers when clean, and under each attack. */
+int32_t ar_evaluate_classes(advrob_target *target, const advrob_dataset *data,
+                            const advrob_attack *const *attacks, int32_t count, int64_t group,
+                            int64_t *per_class, ar_evaluation *out);
+
 /* Wilson's 95 % score interval of `hits` of `n`. */
 void ar_wilson(int64_t hits, int64_t n, double *low, double *high);
 

@@ -58,6 +58,8 @@ static void test_basics(void **state) {
     advrob_options *o = NULL;
     advrob_context *c = NULL;
     advrob_tensor *t = NULL;
+    advrob_energy *meter = NULL;
+    double joules;
     IS(advrob_version(), 100 * ADVROB_VERSION_MINOR + ADVROB_VERSION_PATCH);
     holds(strlen(advrob_version_text()) > 4, "advrob_version_text()");
     holds(strcmp(advrob_status_name(12345), "unknown") == 0, "advrob_status_name(12345)");
@@ -116,7 +118,11 @@ static void test_basics(void **state) {
     IS(advrob_tensor_dim(NULL, 0), -1);
     ZERO(advrob_tensor_count(NULL));
     ZERO(advrob_tensor_data(NULL));
-    assert_true(o == NULL && c == NULL && t == NULL);
+    NO(advrob_energy_open(NULL, NULL, &meter));
+    NO(advrob_energy_open(ctx, NULL, NULL));
+    NO(advrob_energy_read(NULL, &joules));
+    RUNS(advrob_energy_close(NULL));
+    assert_true(o == NULL && c == NULL && t == NULL && meter == NULL);
 }
 
 static void test_datasets(void **state) {

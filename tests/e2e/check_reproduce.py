@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """The program examples/reproduce from outside, on the preset "tiny": the same figures for any number
-of threads, going on after a stop, Ctrl-C, and refusal of bad input with one line.
+of threads, going on after Ctrl-C and after a kill, the page, and refusal of bad input with one line.
 
     check_reproduce.py BUILD      BUILD is the build folder
 
@@ -23,7 +23,7 @@ from pathlib import Path
 
 DATA = Path('/usr/share/datasets/fashion-mnist')
 SKIP = 77
-PROGRESS = re.compile(r'\d+/\d+ ')
+PROGRESS = re.compile(r'\d+/\d+ |\d+ points?, about .* on this machine \(estimate\)$')
 RUN_LIMIT = 600
 
 
@@ -58,16 +58,16 @@ def tiny(program, out, *more, threads=2):
 # Results
 
 def is_time(column):
-    """Figures of time are not of the net."""
-    return column.startswith('latency_') or column.endswith('_seconds')
+    """Figures of time and energy are not of the net."""
+    return column.startswith('latency_') or column.endswith(('seconds', 'joules'))
 
 
-def rows(folder):
-    """The rows of results.csv, less the columns that hold time."""
-    with open(Path(folder, 'results.csv'), newline='', encoding='utf-8') as file:
+def rows(folder, name='results.csv'):
+    """The rows of a CSV file, less the columns that hold time."""
+    with open(Path(folder, name), newline='', encoding='utf-8') as file:
         table = list(csv.reader(file))
-    expect(len(table) > 1, f'{folder}/results.csv has no rows')
-    expect(all(len(row) == len(table[0]) for row in table), f'{folder}/results.csv is ragged')
+    expect(len(table) > 1, f'{folder}/{name} has no rows')
+    expect(all(len(row) == len(table[0]) for row in table), f'{folder}/{name} is ragged')
     kept = [i for i, name in enumerate(table[0]) if not is_time(name)]
     return [[row[i] for i in kept] for row in table]
 
@@ -76,13 +76,18 @@ def models(folder):
     return {path.name: path.read_bytes() for path in sorted(Path(folder, 'models').iterdir())}
 
 
+TABLES = ['results.csv', 'history.csv', 'classes.csv', 'curves.csv']
+
+
 def check_same(one, other, what, part=False):
     """Equal rows and models; with `part`, `other` may have fewer of both."""
-    a, b = rows(one), rows(other)
-    expect(a[0] == b[0], f'{what}: other columns: {a[0]} and {b[0]}')
-    expect(part or len(a) == len(b), f'{what}: {len(a) - 1} rows and {len(b) - 1} rows')
-    for row in b[1:]:
-        expect(row in a, f'{what}: no twin of row {dict(zip(a[0], row))}')
+    for name in TABLES:
+        a, b = rows(one, name), rows(other, name)
+        expect(a[0] == b[0], f'{what}: {name}: other columns: {a[0]} and {b[0]}')
+        expect(part or len(a) == len(b), f'{what}: {name}: {len(a) - 1} rows and {len(b) - 1} rows')
+        for row in b[1:]:
+            expect(row in a, f'{what}: {name}: no twin of row {dict(zip(a[0], row))}')
+            expect(b.count(row) == 1, f'{what}: {name}: twice: {row}')
     first, second = models(one), models(other)
     expect(part or first.keys() == second.keys(), f'{what}: other models')
     for name, data in second.items():
@@ -99,6 +104,38 @@ def check_files(folder):
             check_safetensors(path)
         elif path.name == 'results.csv' and path.stat().st_size:
             rows(folder)
+
+
+def check_page(folder):
+    """The finished folder: nothing at work any more, the page whole and by itself."""
+    expect(not list(Path(folder, 'checkpoints').iterdir()), f'{folder}: checkpoints were left')
+    page = Path(folder, 'report.html').read_text(encoding='utf-8')
+    expect(page.lower().startswith('<!doctype html>') and page.rstrip().endswith('</html>'),
+           f'{folder}: report.html is no whole page')
+    expect(not re.search(r'(src|href)="https?:', page), f'{folder}: report.html loads from elsewhere')
+    for text in ('PGD-20', '--preset tiny', 'paper, clean', 'Ankle boot'):
+        expect(text in page, f'{folder}: report.html lacks {text!r}')
+    plots = rows(folder, 'plots.csv')
+    expect(len(plots) > 50, f'{folder}: plots.csv has {len(plots)} lines')
+
+
+def check_efficiency(folder):
+    """Float nets have a size, memory and times; the size is that of the file."""
+    with open(Path(folder, 'results.csv'), newline='', encoding='utf-8') as file:
+        for row in csv.DictReader(file):
+            size = Path(folder, 'models', row['model_file'] + '.safetensors').stat().st_size
+            columns = ['bytes', 'memory_bytes', 'latency_ms_batch1', 'latency_ms_batch64',
+                       'latency_ms_batch1_threads1', 'latency_ms_batch64_threads1']
+            if row['execution'] == 'simulated':
+                expect(not any(row[name] for name in columns), f'a simulated net has {row}')
+                continue
+            expect(int(row['bytes']) == size, f'{row["model_file"]} has {size} bytes, not {row["bytes"]}')
+            expect(int(row['memory_bytes']) > size, f'{row["model_file"]} runs in {row["memory_bytes"]}')
+            expect(all(float(row[name]) > 0 for name in columns), f'no time in {row}')
+            for phase in ('base', 'finetune', 'score'):
+                expect(float(row[f'{phase}_cpu_seconds']) >= 0, f'no CPU time in {row}')
+                joules = row[f'{phase}_joules']
+                expect(joules == 'unavailable' or float(joules) >= 0, f'{joules} joules')
 
 
 def check_safetensors(path):
@@ -121,6 +158,8 @@ def case_threads(program, folder):
     for threads in (1, 2, 3):
         tiny(program, folder / f't{threads}', threads=threads)
         check_files(folder / f't{threads}')
+        check_page(folder / f't{threads}')
+        check_efficiency(folder / f't{threads}')
     check_same(folder / 't1', folder / 't2', '1 and 2 threads')
     check_same(folder / 't1', folder / 't3', '1 and 3 threads')
 
@@ -137,6 +176,10 @@ def case_again(program, folder):
         seconds.append(time.monotonic() - start)
     expect(min(seconds) < 2, f'a second run took {min(seconds):.1f} s')
     expect((out / 'results.csv').read_bytes() == before, 'a second run changed results.csv')
+    done = run(program, '--preset', 'tiny', '--data', DATA, '--out', out, '--resume', '--fresh')
+    check_refusal('--resume --fresh', done, (2,))
+    tiny(program, out, '--resume')
+    expect((out / 'results.csv').read_bytes() == before, '--resume changed results.csv')
     written = {path: path.stat().st_mtime_ns for path in (out / 'models').iterdir()}
     tiny(program, out, '--fresh', *BASE)
     check_same(folder / 't1', out, 'first and fresh run', part=True)
@@ -151,14 +194,31 @@ def case_settings(program, folder):
     check_refusal('other seed in the same folder', done)
 
 
-def case_interrupt(program, folder):
-    """Ctrl-C ends within a second with status 130; the next run goes on to the same figures."""
+def wait_for(job, truth, what):
+    for _ in range(6000):
+        expect(job.poll() is None, f'the run was over before {what}')
+        if truth():
+            return
+        time.sleep(0.02)
+    raise Failure(f'waited in vain for {what}')
+
+
+def case_stopped(program, folder):
+    """Killed in the middle of the base's training and in the middle of the results, stopped by Ctrl-C
+    in between (within a second, status 130): each run goes on where the one before was, and the
+    figures are those of an undisturbed run."""
     out = folder / 'stopped'
     command = [program, '--preset', 'tiny', '--data', str(DATA), '--out', str(out), '--threads', '2',
                *HALF]
+    missing = run(*command, '--resume')
+    check_refusal('--resume without a run', missing, (1,))
+    expect(not out.exists(), '--resume made a folder')
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as job:
+        wait_for(job, lambda: list((out / 'checkpoints').glob('*')), 'a checkpoint')
+        job.kill()
+    command.append('--resume')
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as job:
-        time.sleep(1.5)
-        expect(job.poll() is None, 'the run was over before it could be stopped')
+        wait_for(job, lambda: len(list((out / 'checkpoints').glob('*.[01]'))) == 2, 'a second epoch')
         job.send_signal(signal.SIGINT)
         start = time.monotonic()
         try:
@@ -170,7 +230,15 @@ def case_interrupt(program, folder):
     expect(job.returncode == 130, f'Ctrl-C ended the run with status {job.returncode}')
     expect(seconds < 1, f'Ctrl-C took {seconds:.1f} s')
     check_files(out)
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as job:
+        wait_for(job, lambda: (out / 'results.csv').exists() and len(rows(out)) > 2, 'two rows')
+        job.kill()
+        text = job.stderr.read()
+        expect('going on with a training' in text, f'the training was not gone on with: {text}')
+    (out / 'results.csv.tmp-1-0').write_text('left by a kill')
     tiny(program, out, *HALF)
+    check_files(out)
+    check_page(out)
     check_same(folder / 't1', out, 'undisturbed and stopped run', part=True)
     expect(len(rows(out)) > 2, 'the run after the stop is not whole')
 
@@ -236,6 +304,7 @@ USAGE = [
     ['--only', ''], ['--threads', '-1'], ['--threads', 'nan'], ['--threads', '1e99'],
     ['--threads', '99999999999999999999'], ['--repeats', '0'], ['--repeats', '-3'],
     ['--seed', '-1'], ['--seed', '1.5'], ['--seed', 'nan'], ['--seed', ''], ['--fresh=1'],
+    ['--resume=1'], ['--resume', '--fresh'],
 ]
 
 
@@ -278,7 +347,7 @@ def file_limit(size):
     return limits
 
 
-CASES = [case_usage, case_data, case_folder, case_threads, case_again, case_settings, case_interrupt]
+CASES = [case_usage, case_data, case_folder, case_threads, case_again, case_settings, case_stopped]
 
 
 def main():

@@ -209,6 +209,46 @@ static void test_counts(void **state) {
     assert_true(worst < robust[0] && worst < robust[1] && worst <= robust[2]);
 }
 
+/* Accuracies of the classes against a recount of one image at a time; a class that the images lack
+ * has no cell. */
+static void test_classes(void **state) {
+    (void)state;
+    int64_t images[10] = {0}, clean[10] = {0}, robust[10] = {0};
+    int32_t y, missing = 0;
+    char column[64];
+    advrob_context *ctx = open_context(NULL, 2);
+    advrob_target *target;
+    advrob_dataset *data;
+    open_net(ctx, &target, &data);
+    for (int64_t i = 0; i < N; i++) {
+        test_ok(ar_dataset_gather(data, i, NULL, 1, NULL, &y));
+        images[y]++;
+        clean[y] += holds(target, data, i, NULL, NULL);
+        robust[y] += holds(target, data, i, attacks[0].name, attacks[0].text);
+    }
+    advrob_report *report = open_report(ctx);
+    advrob_options *options = evaluation(1, "labels=a per_class=1 batch_size=50");
+    test_ok(advrob_report_add_row(report));
+    test_ok(advrob_report_evaluate(report, target, data, options));
+    for (int32_t k = 0; k < 10; k++) {
+        snprintf(column, sizeof column, "class%d_accuracy", k);
+        if (images[k] == 0) {
+            assert_null(ar_report_get(report, 0, column));
+            missing++;
+            continue;
+        }
+        assert_true(number(report, 0, column) == (double)clean[k] / (double)images[k]);
+        snprintf(column, sizeof column, "class%d_a_accuracy", k);
+        assert_true(number(report, 0, column) == (double)robust[k] / (double)images[k]);
+    }
+    assert_true(missing < 9);
+    ar_options_destroy(options);
+    advrob_report_destroy(report);
+    ar_target_release(target);
+    ar_dataset_release(data);
+    ar_context_release(ctx);
+}
+
 /* Images that are wrong when clean are not attacked. */
 static void test_only_right_ones(void **state) {
     (void)state;
@@ -306,6 +346,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_wilson),
         cmocka_unit_test(test_counts),
+        cmocka_unit_test(test_classes),
         cmocka_unit_test(test_only_right_ones),
         cmocka_unit_test(test_refused_evaluations),
     };

@@ -1,0 +1,77 @@
+/* What the run is thought to take: the work of its points (work.c) at the speed that a short
+ * adversarial training shows on this machine. */
+#include "reproduce.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { PROBED = 64, PROBES = 4 };
+
+/* Seconds of one step on a net of its own. */
+static int32_t time_training(job *j, double *seconds) {
+    const preset *set = j->settings->preset;
+    advrob_options *o = NULL, *net = NULL;
+    advrob_model *model = NULL;
+    advrob_dataset *part = NULL;
+    advrob_finetune *finetune = NULL;
+    int32_t status = 0;
+    TRY(advrob_options_create(&net));
+    TRY(set_options(net, "", set->model));
+    TRY(advrob_model_build(j->ctx, "eight_layer_conv", net, &model));
+    TRY(advrob_options_create(&o));
+    TRY(set_options(o, "", "epochs=1 batch_size=64 lr=0.001"));
+    TRY(set_options(o, "attack.", set->attack));
+    TRY(set_ball(j->settings, o, "attack."));
+    TRY(advrob_finetune_create(j->ctx, "pgd_at", o, &finetune));
+    TRY(advrob_dataset_slice(j->train, 0, PROBED, &part));
+    double start = now();
+    TRY(advrob_finetune_run(finetune, model, part, NULL, NULL));
+    *seconds = now() - start;
+out:
+    advrob_finetune_destroy(finetune);
+    advrob_dataset_destroy(part);
+    advrob_model_destroy(model);
+    advrob_options_destroy(o);
+    advrob_options_destroy(net);
+    return status;
+}
+
+static void print_duration(double seconds, char *text, size_t size) {
+    if (seconds < 90) {
+        snprintf(text, size, "%.0f s", fmax(1, seconds));
+    } else if (seconds < 90 * 60) {
+        snprintf(text, size, "%.0f min", seconds / 60);
+    } else if (seconds < 48 * 3600) {
+        snprintf(text, size, "%.1f h", seconds / 3600);
+    } else {
+        snprintf(text, size, "%.1f days", seconds / 86400);
+    }
+}
+
+/* Sets the work that is left, and says what it is thought to take. */
+int32_t estimate(job *j) {
+    const char *attack = j->settings->preset->attack;
+    double work = curves_work(j), seconds = 0, probe = 0, passes;
+    char duration[32];
+    int32_t left = 0, status = 0;
+    for (int32_t i = 0; i < j->plan.count; i++) {
+        if (find_row(j->results, &j->plan.points[i]) >= 0) continue;
+        work += point_work(j, i);
+        left++;
+    }
+    if (work <= 0) return 0;
+    for (int32_t i = 0; i < PROBES; i++) { /* the first warms up; others may be at work beside us */
+        TRY(time_training(j, &probe));
+        if (i == 0 || probe < seconds) seconds = probe;
+    }
+    passes = PROBED * (3 + 2 * option_number(attack, "steps", 20));
+    j->progress.work_left = work;
+    j->progress.work_known = passes;
+    j->progress.seconds_known = seconds;
+    print_duration(work * seconds / passes, duration, sizeof duration);
+    progress_say(&j->progress, "%d point%s, about %s on this machine (estimate)", left,
+                 left == 1 ? "" : "s", duration);
+out:
+    return status;
+}
