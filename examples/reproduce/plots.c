@@ -198,7 +198,7 @@ static void short_name(const point *p, char *text, size_t size) {
 /* A base and its compressed nets side by side, where they are few. */
 static int32_t plot_glance(const job *j, const point_list *list, int32_t base,
                            const char *compression, advrob_report *r) {
-    enum { FEW = 8 };
+    enum { FEW = 6 };
     bool prune = strcmp(compression, "prune") == 0;
     series clean = {.count = 0}, pgd = {.count = 0};
     char title[96], name[48];
@@ -223,7 +223,8 @@ static int32_t plot_glance(const job *j, const point_list *list, int32_t base,
              prune ? "pruned" : "quantized");
     TRY(open_plot(
         r, title, "net", "accuracy", "x_scale=category y_low=0 y_high=1 percent_y=1", NULL, 0,
-        prune ? "0.5: half of the filters removed; then standard, adversarial fine-tuning."
+        prune ? "The number: share of filters removed; std, adv: standard, adversarial fine-tuning "
+                "then."
               : "8: eight bits, simulated; std, adv: standard, adversarial fine-tuning; in "
                 "the order of the arrow."));
     TRY(draw(r, "clean", &clean, 0, "style=points"));
