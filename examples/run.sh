@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# From a bare Debian 12 to the paper's table: installs what is missing, builds, runs
-# reproduce --preset quick on Fashion-MNIST. Further arguments go to reproduce:
+# From a bare Debian 12 to the paper's table and page (results/report.html): installs what is
+# missing, builds, runs reproduce --preset quick on Fashion-MNIST. Further arguments go to reproduce:
 #
 #     examples/run.sh [--out DIR] [--threads N] ...
 set -euo pipefail

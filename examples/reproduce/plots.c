@@ -12,6 +12,7 @@ static const char *const tuning_names[3] = {"not fine-tuned", "standard fine-tun
                                             "adversarial fine-tuning"};
 static const int32_t tuning_colors[3] = {7, 0, 1};
 static const double no_bar = NAN;
+static const double epochs[] = {1, 2, 3, 4, 5, 10, 15, 20};
 
 typedef struct series {
     int32_t count;
@@ -31,8 +32,8 @@ static void add_to(series *s, double x, double y, double low, double high) {
     }
     s->x[at] = x;
     s->y[at] = y;
-    s->low[at] = fmin(low, y);
-    s->high[at] = fmax(high, y);
+    s->low[at] = isnan(low) ? low : fmin(low, y);
+    s->high[at] = isnan(high) ? high : fmax(high, y);
     s->count++;
 }
 
@@ -197,7 +198,7 @@ static void short_name(const point *p, char *text, size_t size) {
 /* A base and its compressed nets side by side, where they are few. */
 static int32_t plot_glance(const job *j, const point_list *list, int32_t base,
                            const char *compression, advrob_report *r) {
-    enum { FEW = 8 };
+    enum { FEW = 6 };
     bool prune = strcmp(compression, "prune") == 0;
     series clean = {.count = 0}, pgd = {.count = 0};
     char title[96], name[48];
@@ -222,7 +223,8 @@ static int32_t plot_glance(const job *j, const point_list *list, int32_t base,
              prune ? "pruned" : "quantized");
     TRY(open_plot(
         r, title, "net", "accuracy", "x_scale=category y_low=0 y_high=1 percent_y=1", NULL, 0,
-        prune ? "0.5: half of the filters removed; then standard, adversarial fine-tuning."
+        prune ? "The number: share of filters removed; std, adv: standard, adversarial fine-tuning "
+                "then."
               : "8: eight bits, simulated; std, adv: standard, adversarial fine-tuning; in "
                 "the order of the arrow."));
     TRY(draw(r, "clean", &clean, 0, "style=points"));
@@ -307,6 +309,17 @@ out:
     return status;
 }
 
+/* How many of `epochs` lie in the longest training. */
+static size_t epoch_ticks(const job *j) {
+    double longest = 1;
+    size_t n = 0;
+    for (int32_t row = 0; row < advrob_report_rows(j->history); row++)
+        longest = fmax(longest, number_cell(j->history, row, "epoch", 0));
+    while (n < sizeof epochs / sizeof epochs[0] && epochs[n] <= longest)
+        n++;
+    return n;
+}
+
 static int32_t draw_history(const job *j, const char *training, const char *column,
                             const char *name, int32_t color, const char *style, advrob_report *r) {
     const advrob_report *h = j->history;
@@ -325,7 +338,7 @@ static int32_t plot_epochs(const job *j, const point_list *list, const char *col
                            advrob_report *r) {
     char what[128], training[128];
     int32_t status = 0;
-    TRY(open_plot(r, title, "epoch", axis, text, NULL, 0,
+    TRY(open_plot(r, title, "epoch", axis, text, epochs, epoch_ticks(j),
                   "On the training images as they are trained on: attacked ones in adversarial "
                   "training."));
     for (int32_t i = 0; i < 4; i++) {
@@ -351,7 +364,7 @@ static int32_t plot_alarm(const job *j, const point_list *list, advrob_report *r
     int32_t status = 0;
     if (trained[0] == NULL && trained[1] == NULL) return 0;
     TRY(open_plot(r, "Watched in adversarial training", "epoch", "accuracy under attack",
-                  "y_low=0 y_high=1 percent_y=1", NULL, 0,
+                  "y_low=0 y_high=1 percent_y=1", epochs, epoch_ticks(j),
                   "The first training images at the end of each epoch. High under one step (FGSM) "
                   "and low under many (PGD) would be catastrophic overfitting."));
     for (int32_t i = 0; i < 2; i++) {
