@@ -38,11 +38,13 @@ static double mean_of(const job *j, const point *p, const char *column) {
 }
 
 static int32_t add_lift(const job *j, const cast *c, advrob_report *r) {
-    char label[160];
+    char label[200];
     if (c->tuned[1] == NULL || c->tuned[2] == NULL) return 0;
-    snprintf(label, sizeof label,
-             "PGD-20 accuracy of the standard net pruned by %s: standard, adversarial fine-tuning",
-             c->tuned[2]->level);
+    snprintf(
+        label, sizeof label,
+        "of attacked images are still classified right by the net pruned by %s: after standard, "
+        "after adversarial fine-tuning",
+        c->tuned[2]->level);
     return add_figure(r, label, "%.1f %% \u2192 %.1f %%", 100 * pgd_of(j, c->tuned[1]).mean,
                       100 * pgd_of(j, c->tuned[2]).mean);
 }
@@ -52,10 +54,11 @@ static int32_t add_time(const job *j, const cast *c, advrob_report *r) {
     double training = mean_of(j, c->robust, "base_seconds");
     char label[200];
     if (!(tuning > 0) || !(training > 0)) return 0;
-    snprintf(label, sizeof label,
-             "less time: %.3g s of adversarial fine-tuning against %.3g s of adversarial training "
-             "from scratch, which reaches %.1f %%",
-             tuning, training, 100 * pgd_of(j, c->robust).mean);
+    snprintf(
+        label, sizeof label,
+        "less training time than from scratch: %.3g s of adversarial fine-tuning against %.3g s "
+        "of adversarial training, which reaches %.1f %%",
+        tuning, training, 100 * pgd_of(j, c->robust).mean);
     return add_figure(r, label, "%.1f\u00d7", training / tuning);
 }
 
@@ -69,7 +72,8 @@ static int32_t add_size(const job *j, const cast *c, advrob_report *r) {
         small[i] = mean_of(j, c->tuned[2], columns[i]);
     }
     snprintf(label, sizeof label,
-             "fewer multiply-adds: %.1f of %.1f million; %.0f of %.0f kB; %.2f of %.2f ms an image "
+             "less work for one image: %.1f of %.1f million multiply-adds; %.0f of %.0f kB; %.2f "
+             "of %.2f ms an image "
              "on one thread",
              1e-6 * small[0], 1e-6 * dense[0], 1e-3 * small[1], 1e-3 * dense[1], small[2],
              dense[2]);
@@ -77,12 +81,12 @@ static int32_t add_size(const job *j, const cast *c, advrob_report *r) {
 }
 
 static int32_t add_quant(const job *j, const cast *c, advrob_report *r) {
-    char label[160];
+    char label[200];
     if (c->quant == NULL) return 0;
     snprintf(
         label, sizeof label,
-        "PGD-20 accuracy of the standard net in %s (simulated), adversarially fine-tuned; %.1f "
-        "%% clean",
+        "of attacked images are still classified right by the net in %s (simulated), adversarially "
+        "fine-tuned; %.1f %% of clean ones",
         c->quant->level, 100 * clean_of(j, c->quant).mean);
     return add_figure(r, label, "%.1f %%", 100 * pgd_of(j, c->quant).mean);
 }
@@ -100,8 +104,8 @@ static int32_t add_top(const job *j, const cast *c, advrob_report *r) {
     TRY(add_quant(j, c, r));
     snprintf(
         text, sizeof text,
-        "The experiment of arXiv 2403.09441: does a few epochs of adversarial fine-tuning make "
-        "a compressed net robust? Preset %s: %s. Attack: PGD in the l-infinity ball, epsilon %g in "
+        "The experiment of arXiv 2403.09441: do a few epochs of adversarial fine-tuning make a "
+        "compressed net robust? Preset %s: %s. Attack: PGD in the l-infinity ball, epsilon %g in "
         "pixels of [0, 1], 20 steps, zero start; attacked images are %s. PGD-20 from one start "
         "is the paper's yardstick, not a strong attack: true robustness is lower.",
         s->preset->name, s->preset->help, option_number(score_epsilon, "epsilon", 0),

@@ -6,12 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST = 128, PAPER_COLOR = 3 };
+enum { MOST = 128, PAPER_CLEAN = 3, PAPER_PGD = 2 };
 static const char *const tunings[3] = {"none", "standard", "adversarial"};
 static const char *const tuning_names[3] = {"not fine-tuned", "standard fine-tuning",
                                             "adversarial fine-tuning"};
 static const int32_t tuning_colors[3] = {7, 0, 1};
 static const double no_bar = NAN;
+/* Nets of one level stand side by side: drawn so many pixels apart. */
+static const char *const tuning_shifts[3] = {"shift=-7", "shift=-2", "shift=3"};
 static const double epochs[] = {1, 2, 3, 4, 5, 10, 15, 20};
 
 typedef struct series {
@@ -103,7 +105,7 @@ static bool belongs(const family *f, const point *p, const char *finetune) {
 static int32_t draw_tuning(const job *j, const point_list *list, const family *f, int32_t tuning,
                            advrob_report *r) {
     series clean = {.count = 0}, pgd = {.count = 0};
-    char name[64];
+    char name[64], style[32];
     int32_t status = 0;
     for (int32_t i = 0; i < list->count; i++) {
         const point *p = &list->points[i];
@@ -113,9 +115,10 @@ static int32_t draw_tuning(const job *j, const point_list *list, const family *f
         add_to(&pgd, place(p), a.mean, a.low, a.high);
     }
     snprintf(name, sizeof name, "%s, clean", tuning_names[tuning]);
-    TRY(draw(r, name, &clean, tuning_colors[tuning], ""));
+    TRY(draw(r, name, &clean, tuning_colors[tuning], tuning_shifts[tuning]));
     snprintf(name, sizeof name, "%s, PGD-20", tuning_names[tuning]);
-    TRY(draw(r, name, &pgd, tuning_colors[tuning], "dash=1"));
+    snprintf(style, sizeof style, "dash=1 %s", tuning_shifts[tuning]);
+    TRY(draw(r, name, &pgd, tuning_colors[tuning], style));
 out:
     return status;
 }
@@ -130,8 +133,8 @@ static int32_t draw_paper(const job *j, const family *f, advrob_report *r) {
         add_to(&clean, p->level, p->clean, no_bar, no_bar);
         add_to(&pgd, p->level, p->pgd, no_bar, no_bar);
     }
-    TRY(draw(r, "paper, clean", &clean, PAPER_COLOR, "style=points marker=cross"));
-    TRY(draw(r, "paper, PGD", &pgd, PAPER_COLOR, "style=points marker=cross dash=1"));
+    TRY(draw(r, "paper, clean", &clean, PAPER_CLEAN, "style=points marker=cross shift=8"));
+    TRY(draw(r, "paper, PGD", &pgd, PAPER_PGD, "style=points marker=cross shift=8"));
 out:
     return status;
 }
@@ -153,7 +156,7 @@ static int32_t plot_family(const job *j, const point_list *list, const family *f
                                      "all 60,000 images."
                                    : "");
     TRY(open_plot(r, title, prune ? "share of filters removed" : "bits of weights and activations",
-                  "accuracy",
+                  "accuracy (share of the test images)",
                   prune ? "x_low=0 x_high=1 y_low=0 y_high=1 percent_x=1 percent_y=1"
                         : "x_scale=log y_low=0 y_high=1 percent_y=1",
                   prune ? NULL : bits, 5, note));
@@ -222,7 +225,8 @@ static int32_t plot_glance(const job *j, const point_list *list, int32_t base,
     snprintf(title, sizeof title, "From the %s base: %s", base_names[base],
              prune ? "pruned" : "quantized");
     TRY(open_plot(
-        r, title, "net", "accuracy", "x_scale=category y_low=0 y_high=1 percent_y=1", NULL, 0,
+        r, title, "net (and what was done to it)", "accuracy (share of the test images)",
+        "x_scale=category y_low=0 y_high=1 percent_y=1", NULL, 0,
         prune ? "The number: share of filters removed; std, adv: standard, adversarial fine-tuning "
                 "then."
               : "8: eight bits, simulated; std, adv: standard, adversarial fine-tuning; in "
@@ -255,7 +259,8 @@ int32_t plot_curves(const job *j, const point_list *list, advrob_report *r) {
              "intervals (Wilson). Training and the other figures use epsilon 0.05.",
              number_cell(c, 0, "images", 0));
     TRY(open_plot(r, "Accuracy against the attack's strength", "epsilon (pixels of [0, 1])",
-                  "accuracy under PGD-20", "x_low=0 y_low=0 y_high=1 percent_y=1", NULL, 0, note));
+                  "accuracy under PGD-20 (share of the images)",
+                  "x_low=0 y_low=0 y_high=1 percent_y=1", NULL, 0, note));
     for (int32_t i = 0; i < list->count; i++) {
         series s = {.count = 0};
         name_point(&list->points[i], name, sizeof name);
@@ -277,7 +282,7 @@ static int32_t plot_need(const job *j, const point_list *list, const char *colum
                          const char *title, const char *axis, advrob_report *r) {
     char name[96];
     int32_t status = 0;
-    TRY(open_plot(r, title, axis, "accuracy under PGD-20",
+    TRY(open_plot(r, title, axis, "accuracy under PGD-20 (share of the test images)",
                   "x_scale=log y_low=0 y_high=1 percent_y=1", NULL, 0, NULL));
     for (int32_t base = 0; base < 2; base++) {
         for (int32_t tuning = 0; tuning < 3; tuning++) {
@@ -338,7 +343,8 @@ static int32_t plot_epochs(const job *j, const point_list *list, const char *col
                            advrob_report *r) {
     char what[128], training[128];
     int32_t status = 0;
-    TRY(open_plot(r, title, "epoch", axis, text, epochs, epoch_ticks(j),
+    TRY(open_plot(r, title, "epoch (passes over the training images)", axis, text, epochs,
+                  epoch_ticks(j),
                   "On the training images as they are trained on: attacked ones in adversarial "
                   "training."));
     for (int32_t i = 0; i < 4; i++) {
@@ -363,8 +369,9 @@ static int32_t plot_alarm(const job *j, const point_list *list, advrob_report *r
     char training[128], what[128], name[160];
     int32_t status = 0;
     if (trained[0] == NULL && trained[1] == NULL) return 0;
-    TRY(open_plot(r, "Watched in adversarial training", "epoch", "accuracy under attack",
-                  "y_low=0 y_high=1 percent_y=1", epochs, epoch_ticks(j),
+    TRY(open_plot(r, "Watched in adversarial training", "epoch (passes over the training images)",
+                  "accuracy under attack (share of 64 images)", "y_low=0 y_high=1 percent_y=1",
+                  epochs, epoch_ticks(j),
                   "The first training images at the end of each epoch. High under one step (FGSM) "
                   "and low under many (PGD) would be catastrophic overfitting."));
     for (int32_t i = 0; i < 2; i++) {
@@ -383,9 +390,10 @@ out:
 int32_t plot_training(const job *j, const point_list *list, advrob_report *r) {
     int32_t status = 0;
     if (advrob_report_rows(j->history) == 0) return 0;
-    TRY(plot_epochs(j, list, "loss", "Loss in training", "mean cross entropy", "y_low=0", r));
-    TRY(plot_epochs(j, list, "accuracy", "Accuracy in training", "accuracy",
-                    "y_low=0 y_high=1 percent_y=1", r));
+    TRY(plot_epochs(j, list, "loss", "Loss in training", "mean cross entropy (nats)", "y_low=0",
+                    r));
+    TRY(plot_epochs(j, list, "accuracy", "Accuracy in training",
+                    "accuracy (share of the training images)", "y_low=0 y_high=1 percent_y=1", r));
     TRY(plot_alarm(j, list, r));
 out:
     return status;

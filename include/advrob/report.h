@@ -117,7 +117,8 @@ ADVROB_API int32_t advrob_report_add_plot(advrob_report *report, const char *tit
  * the legend without points. Options: "style" (line, points, both), "color" (0 to 7; -1, the
  * default: by the number of the series), "dash" (1: dashed line and hollow markers, for the second
  * of two quantities that share a colour), "marker" (circle, square, diamond, cross, triangle;
- * default: by the colour), "labels" (names of the n points). Errors: E_INVALID (no plot yet, one of
+ * default: by the colour), "labels" (names of the n points), "shift" (pixels to the right by which
+ * it is drawn, so that series of equal x stand apart). Errors: E_INVALID (no plot yet, one of
  * low and high, number of labels), E_NONFINITE (infinite; NaN in x), E_RANGE (n below 0, low above
  * high, 0 or below on a log axis): they name series and point. */
 ADVROB_API int32_t advrob_report_add_series(advrob_report *report, const char *name, int64_t n,

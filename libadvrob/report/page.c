@@ -33,6 +33,7 @@ const ar_option_table ar_plot_options = AR_TABLE(plot_options, plot_entries);
 typedef struct series_options {
     const char *style, *marker, *labels;
     int64_t color, dash;
+    double shift;
 } series_options;
 
 static const ar_option series_entries[] = {
@@ -42,6 +43,8 @@ static const ar_option series_entries[] = {
     AR_STR(series_options, marker, "", "circle|square|diamond|triangle|cross",
            "default: by the color"),
     AR_STR(series_options, labels, "", NULL, "names of the points, newline-separated"),
+    AR_F64(series_options, shift, 0, -20, 20,
+           "pixels to the right by which it is drawn, so that series of equal x stand apart"),
 };
 const ar_option_table ar_series_options = AR_TABLE(series_options, series_entries);
 
@@ -259,6 +262,7 @@ int32_t ar_page_add_series(ar_page *page, const char *name, int64_t n, const dou
     series->line = strcmp(o.style, "points") != 0;
     series->points = strcmp(o.style, "line") != 0;
     series->dash = o.dash;
+    series->shift = o.shift;
     series->color = o.color >= 0 ? (int32_t)o.color : plot->series_count % AR_COLORS;
     series->marker = o.marker[0] != 0 ? choice_of(o.marker, series_entries[3].choices)
                                       : series->color % AR_MARKERS;

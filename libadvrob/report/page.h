@@ -27,6 +27,7 @@ typedef struct ar_series {
     const double *x, *y;
     const double *low, *high; /* NULL: no error bars */
     bool line, points, dash;
+    double shift;          /* pixels to the right, in the drawing alone */
     int32_t color, marker; /* of AR_COLORS, AR_MARKERS */
 } ar_series;
 

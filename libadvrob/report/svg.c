@@ -178,7 +178,9 @@ static void draw_point(const canvas *c, const ar_series *series, int64_t i, ar_t
 
 static void draw_series(const canvas *c, const ar_series *series) {
     ar_lines labels = ar_lines_of(series->labels);
-    ar_buffer_add(c->out, "<g class=\"c%d%s\">\n", series->color, series->dash ? " dash" : "");
+    ar_buffer_add(c->out, "<g class=\"c%d%s\"", series->color, series->dash ? " dash" : "");
+    if (series->shift != 0) ar_buffer_add(c->out, " transform=\"translate(%.1f)\"", series->shift);
+    ar_buffer_add(c->out, ">\n");
     if (series->low != NULL) draw_bars(c, series);
     if (series->line) draw_line(c, series);
     for (int64_t i = 0; i < series->count && series->points; i++) {

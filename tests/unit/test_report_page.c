@@ -523,7 +523,7 @@ static void test_not_given(void **state) {
 static void test_listing(void **state) {
     (void)state;
     static const char *const names[2] = {"plot", "series"};
-    static const int32_t counts[2] = {9, 5};
+    static const int32_t counts[2] = {9, 6};
     static const double v[1] = {1};
     const char *option, *initial, *help;
     place p;
