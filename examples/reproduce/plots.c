@@ -157,7 +157,7 @@ static int32_t plot_family(const job *j, const point_list *list, const family *f
                                    : "");
     TRY(open_plot(r, title, prune ? "share of filters removed" : "bits of weights and activations",
                   "accuracy (share of the test images)",
-                  prune ? "x_low=0 x_high=1 y_low=0 y_high=1 percent_x=1 percent_y=1"
+                  prune ? "x_low=-0.05 x_high=1 y_low=0 y_high=1 percent_x=1 percent_y=1"
                         : "x_scale=log y_low=0 y_high=1 percent_y=1",
                   prune ? NULL : bits, 5, note));
     for (int32_t i = 0; i < 3; i++) {

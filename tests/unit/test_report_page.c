@@ -537,7 +537,7 @@ static void test_listing(void **state) {
             int32_t type;
             test_ok(advrob_option_at("report", names[c], i, &option, &type, &initial, NULL, &help));
             assert_true(strlen(help) > 3);
-            if (type == ADVROB_TYPE_F64)
+            if (type == ADVROB_TYPE_F64 && c == 0) /* the ends of axes: from the data */
                 test_ok(ar_options_set_f64(all, option, NAN));
             else if (initial[0] != 0)
                 test_ok(ar_options_set_text(all, option, initial));
