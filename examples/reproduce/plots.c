@@ -13,7 +13,7 @@ static const char *const tuning_names[3] = {"not fine-tuned", "standard fine-tun
 static const int32_t tuning_colors[3] = {7, 0, 1};
 static const double no_bar = NAN;
 /* Nets of one level stand side by side: drawn so many pixels apart. */
-static const char *const tuning_shifts[3] = {"shift=-7", "shift=-2", "shift=3"};
+static const char *const tuning_shifts[3] = {"shift=-15", "shift=-5", "shift=5"};
 static const double epochs[] = {1, 2, 3, 4, 5, 10, 15, 20};
 
 typedef struct series {
@@ -133,8 +133,8 @@ static int32_t draw_paper(const job *j, const family *f, advrob_report *r) {
         add_to(&clean, p->level, p->clean, no_bar, no_bar);
         add_to(&pgd, p->level, p->pgd, no_bar, no_bar);
     }
-    TRY(draw(r, "paper, clean", &clean, PAPER_CLEAN, "style=points marker=cross shift=8"));
-    TRY(draw(r, "paper, PGD", &pgd, PAPER_PGD, "style=points marker=cross shift=8"));
+    TRY(draw(r, "paper, clean", &clean, PAPER_CLEAN, "style=points marker=cross shift=15"));
+    TRY(draw(r, "paper, PGD", &pgd, PAPER_PGD, "style=points marker=cross shift=15"));
 out:
     return status;
 }
@@ -150,7 +150,7 @@ static int32_t plot_family(const job *j, const point_list *list, const family *f
              : strcmp(f->order, "finetune_then_quantize") == 0
                  ? "fine-tuned, then quantized"
                  : "quantized, then fine-tuned through the quantizer");
-    snprintf(note, sizeof note, "Error bars: %s.%s",
+    snprintf(note, sizeof note, "Error bars: %s. Nets of one level are drawn side by side.%s",
              has_seeds(j) ? "standard deviation over the seeds" : "95 % interval (Wilson)",
              in_paper(j->settings) ? " Crosses: the paper's Figure 1, adversarial fine-tuning on "
                                      "all 60,000 images."
