@@ -101,6 +101,10 @@ int32_t ar_energy_read(advrob_energy *meter, double *joules) {
         AR_TRY(read_count(meter->ctx, meter->root, meter->zones[i], "energy_uj", ADVROB_E_IO,
                           &now[i]));
         uint64_t wrapped = now[i] < meter->last[i] ? meter->range[i] : 0;
+        if (wrapped > 0 && wrapped < meter->last[i])
+            AR_FAIL(
+                ADVROB_E_FORMAT, "energy: the counter of zone %d stood at %llu, past its end %llu",
+                meter->zones[i], (unsigned long long)meter->last[i], (unsigned long long)wrapped);
         total += now[i] + wrapped - meter->last[i];
     }
     memcpy(meter->last, now, sizeof now[0] * (size_t)meter->count);

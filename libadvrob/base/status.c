@@ -10,30 +10,12 @@
 
 static _Thread_local char last_message[AR_MESSAGE_SIZE];
 
-/* Bytes of the well-formed UTF-8 sequence at `text`, 0 if there is none. */
-static size_t utf8_length(const unsigned char *text) {
-    size_t n = text[0] < 0x80   ? 1
-               : text[0] < 0xc2 ? 0
-               : text[0] < 0xe0 ? 2
-               : text[0] < 0xf0 ? 3
-               : text[0] < 0xf5 ? 4
-                                : 0;
-    for (size_t i = 1; i < n; i++) {
-        if ((text[i] & 0xc0) != 0x80) return 0;
-    }
-    if (n == 3 && text[0] == 0xe0 && text[1] < 0xa0) return 0; /* overlong */
-    if (n == 3 && text[0] == 0xed && text[1] > 0x9f) return 0; /* surrogate */
-    if (n == 4 && text[0] == 0xf0 && text[1] < 0x90) return 0;
-    if (n == 4 && text[0] == 0xf4 && text[1] > 0x8f) return 0;
-    return n;
-}
-
 /* Messages carry names and paths that the caller gave: keep them to one line of valid UTF-8. */
 static void set_message(const char *text) {
     const unsigned char *from = (const unsigned char *)text;
     size_t used = 0;
     while (*from) {
-        size_t n = utf8_length(from);
+        size_t n = ar_utf8_length((const char *)from, strnlen((const char *)from, 4));
         if (used + (n ? n : 1) >= sizeof last_message) break;
         if (n == 0 || *from < 0x20 || *from == 0x7f) {
             last_message[used++] = '?';
@@ -58,7 +40,7 @@ int32_t ar_error(int32_t code, const char *format, ...) {
         while (end > 0 && ((unsigned char)text[end - 1] & 0xc0) == 0x80) {
             end--;
         }
-        if (end > 0 && !utf8_length((const unsigned char *)text + end - 1)) text[end - 1] = 0;
+        if (end > 0 && ar_utf8_length(text + end - 1, sizeof text - end) == 0) text[end - 1] = 0;
     }
     set_message(text);
     return code;

@@ -156,7 +156,9 @@ static void choose_points(const ptq_options *o, const advrob_model *model, ar_ra
     ranges[0].wanted = o->input != 0;
     for (int32_t i = 1; i < model->node_count; i++) {
         int32_t rule = model->nodes[i].op->prune, relu = ar_model_fused_relu(model, i);
-        if (rule != AR_PRUNE_PRODUCES && rule != AR_PRUNE_TIES) continue;
+        bool computes = rule == AR_PRUNE_PRODUCES || rule == AR_PRUNE_TIES;
+        /* A batch norm that could not be folded stays float inside, as an add does. */
+        if (!computes && !model->nodes[i].op->whole_batch) continue;
         int32_t end = relu >= 0 ? relu : i;
         if (end != ar_model_output(model)) ranges[end].wanted = true;
     }

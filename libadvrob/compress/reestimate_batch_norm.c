@@ -57,11 +57,12 @@ static void add_batch(const room *r) {
 }
 
 static void set_statistics(const room *r, int64_t batches, advrob_model *model) {
-    for (int32_t i = 0; i < model->parameter_count; i++) {
-        const ar_parameter *p = &model->parameters[i];
-        for (int64_t k = p->offset; p->role >= AR_RUNNING_MEAN && k < p->offset + p->count; k++)
-            model->slab[k] = (ar_real)(r->sums[k] / (double)batches);
-    }
+    for (int32_t k = 0; k < r->program->cut_count; k++)
+        for (int32_t role = AR_RUNNING_MEAN; role <= AR_RUNNING_VAR; role++) {
+            const ar_parameter *p = &model->parameters[norm_node(r, k)->parameters[role]];
+            for (int64_t i = p->offset; i < p->offset + p->count; i++)
+                model->slab[i] = (ar_real)(r->sums[i] / (double)batches);
+        }
     ar_model_changed(model);
 }
 

@@ -22,18 +22,6 @@
 #define STEPS 10
 #define STEP 0.25
 
-/* The value of an attack's option, whichever attack it is; false if it has none of that name. */
-static bool find_option(const advrob_attack *attack, const char *name, int32_t type, void *value) {
-    const ar_option_table *table = attack->kind->options;
-    for (int32_t i = 0; i < table->count; i++) {
-        const ar_option *o = &table->options[i];
-        if (o->type != type || strcmp(o->name, name) != 0) continue;
-        memcpy(value, (const char *)attack->options + o->offset, sizeof(double));
-        return true;
-    }
-    return false;
-}
-
 static int32_t create_fgsm(advrob_finetune *finetune, double epsilon, int64_t clip) {
     int32_t status = ADVROB_OK;
     advrob_options *o = NULL;
@@ -67,8 +55,8 @@ int32_t ar_alarm_create(advrob_finetune *finetune) {
     int64_t clip = 1;
     const advrob_attack *attack = finetune->attack;
     if (attack == NULL || strcmp(finetune->options.alarm, "off") == 0) return ADVROB_OK;
-    if (!find_option(attack, "epsilon", ADVROB_TYPE_F64, &epsilon)) return ADVROB_OK;
-    (void)find_option(attack, "clip", ADVROB_TYPE_I64, &clip);
+    if (!ar_attack_option(attack, "epsilon", ADVROB_TYPE_F64, &epsilon)) return ADVROB_OK;
+    (void)ar_attack_option(attack, "clip", ADVROB_TYPE_I64, &clip);
     AR_TRY(create_fgsm(finetune, epsilon, clip));
     AR_TRY(create_pgd(finetune, epsilon, clip));
 out:

@@ -57,7 +57,7 @@ static void seal(const ar_stored *tensors, int32_t count, const char *const *nam
         const ar_stored *s = &tensors[i];
         crc = seal_text(seal_text(crc, s->name), s->dtype);
         crc = crc32_z(crc, (const Bytef *)s->shape, sizeof(int64_t) * (size_t)s->rank);
-        crc = crc32_z(crc, s->data, s->size);
+        if (s->size > 0) crc = crc32_z(crc, s->data, s->size);
     }
     for (int32_t i = 0; i < metadata; i++)
         if (strcmp(names[i], keys[CRC]) != 0) crc = seal_text(seal_text(crc, names[i]), values[i]);
@@ -195,30 +195,65 @@ static int32_t check_fingerprint(const ar_tuning *t, const slot *s) {
                     "%.200s: a checkpoint of another run: its start differs in %s", s->path, what);
 }
 
+/* Counts that a run can have: what is read is not believed, whole or not. */
+static bool possible(const ar_tuning *t, const ar_tuning_counts *c) {
+    const int64_t most = INT64_MAX / 2;
+    bool between = c->ended >= 0 && c->ended < AR_ENDS && c->closed >= 0 && c->closed <= 1 &&
+                   c->epoch >= 0 && c->epoch < t->options->epochs && c->step >= 0 &&
+                   c->step <= t->steps && c->sequence >= 0 && c->sequence < most;
+    if (!between || (c->closed && c->ended == AR_RUNNING)) return false;
+    /* A run that is closed has its last row, also where the next epoch has not begun. */
+    bool rows = c->rows == c->epoch || (c->closed && c->rows == c->epoch + 1);
+    return rows && c->done == c->epoch * t->steps + c->step && c->worse >= 0 &&
+           c->worse <= c->rows && c->correct >= 0 && c->correct <= t->train->count &&
+           c->checked <= c->done;
+}
+
+/* Weights that are no numbers, or a negative variance, are not taken over. */
+static int32_t check_weights(const ar_tuning *t, const ar_stored *stored, const slot *s) {
+    for (int32_t i = 0; i < t->model->parameter_count; i++) {
+        const ar_parameter *p = &t->model->parameters[i];
+        for (int64_t k = 0; k < p->count; k++) {
+            ar_real value;
+            memcpy(&value, stored->data + sizeof value * (size_t)(p->offset + k), sizeof value);
+            if (ar_parameter_check(p, k, (double)value) < 0)
+                return ar_error(ADVROB_E_FORMAT, "%.200s: %s: %s", s->path, stored->name,
+                                ar_message());
+        }
+    }
+    return ADVROB_OK;
+}
+
 /* The state of a checkpoint becomes the run's: all of it, or nothing. */
 static int32_t restore(ar_tuning *t, const slot *s) {
+    int32_t status = ADVROB_OK;
     const ar_stored *stored[MOST_TENSORS];
     part parts[MOST_TENSORS];
     ar_tuning_counts counts;
     const part counted = {"counts", "I64", NULL, (int64_t)(sizeof counts / sizeof(int64_t)), 0};
     memcpy(&counts, find(&s->file, &counted)->data, sizeof counts);
-    bool fits = counts.rows >= 0 && counts.rows <= t->options->epochs && counts.ended >= 0 &&
-                counts.ended < AR_ENDS && counts.epoch >= 0 && counts.epoch <= t->options->epochs &&
-                counts.step >= 0 && counts.step <= t->steps;
+    bool fits = possible(t, &counts);
     if (fits) t->counts.rows = counts.rows;
     int32_t count = list_parts(t, parts);
     for (int32_t i = 0; i < count; i++)
         fits = fits && (stored[i] = find(&s->file, &parts[i])) != NULL;
-    if (!fits) {
-        t->counts.rows = 0;
-        return ar_error(ADVROB_E_FORMAT, "%.200s: its tensors are not those of this run", s->path);
+    if (!fits)
+        AR_FAIL(ADVROB_E_FORMAT, "%.200s: its counts or tensors are not those of this run",
+                s->path);
+    for (int32_t i = 0; i < count; i++) {
+        bool weights =
+            stored[i]->count == t->model->slab_count && strcmp(parts[i].name, "optimizer") != 0;
+        if (weights && strcmp(parts[i].dtype, REAL) == 0) AR_TRY(check_weights(t, stored[i], s));
     }
     for (int32_t i = 0; i < count; i++)
         if (stored[i]->size > 0) memcpy(parts[i].data, stored[i]->data, stored[i]->size);
     ar_copy_text(t->history->alarm, sizeof t->history->alarm,
                  ar_safetensors_metadata(&s->file, keys[ALARM]));
     t->history->rows = (int32_t)t->counts.rows;
-    return ar_tuning_put_weights(t, t->model->slab);
+    AR_TRY(ar_tuning_put_weights(t, t->model->slab));
+out:
+    if (status < 0) t->counts.rows = 0;
+    return status;
 }
 
 /* The fingerprint */

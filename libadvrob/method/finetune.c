@@ -98,6 +98,31 @@ out:
     return status;
 }
 
+bool ar_attack_option(const advrob_attack *attack, const char *name, int32_t type, void *value) {
+    const ar_option_table *table = attack->kind->options;
+    for (int32_t i = 0; i < table->count; i++) {
+        const ar_option *o = &table->options[i];
+        if (o->type != type || strcmp(o->name, name) != 0) continue;
+        memcpy(value, (const char *)attack->options + o->offset, sizeof(double));
+        return true;
+    }
+    return false;
+}
+
+/* An attack that drops fooled images would leave the rest of a batch to statistics of its own. */
+static int32_t check_early_stop(const advrob_finetune *finetune, const char *who) {
+    int64_t early = 0;
+    const advrob_attack *attack = finetune->attack;
+    if (attack == NULL || strcmp(finetune->options.attack_statistics, "batch") != 0)
+        return ADVROB_OK;
+    (void)ar_attack_option(attack, "early_stop", ADVROB_TYPE_I64, &early);
+    if (early == 0) return ADVROB_OK;
+    return ar_error(ADVROB_E_INVALID,
+                    "%s: attack_statistics \"batch\" needs whole batches: expected "
+                    "\"attack.early_stop\" 0",
+                    who);
+}
+
 /* Every name that is set must be known. */
 static int32_t check_names(const ar_method *method, const char *who,
                            const advrob_options *options) {
@@ -137,6 +162,7 @@ int32_t ar_finetune_create(advrob_context *ctx, const char *name, const advrob_o
     AR_TRY(create_attack(finetune, AR_VALID_ATTACK, "valid.", options, &finetune->valid));
     if (method->attack != NULL)
         AR_TRY(create_attack(finetune, method->attack, "attack.", options, &finetune->attack));
+    AR_TRY(check_early_stop(finetune, who));
     AR_TRY(ar_alarm_create(finetune));
     *out = finetune;
     finetune = NULL;

@@ -50,13 +50,32 @@ static int32_t check_validation(const ar_tuning *t) {
                     name);
 }
 
+/* Batch norms need more than one value: told before the first step, not at a last small batch. */
+static int32_t check_batches(const ar_tuning *t) {
+    const ar_finetune_values *o = t->options;
+    ar_program *program = NULL;
+    int64_t last = t->train->count % o->batch_size;
+    bool batch = strcmp(o->statistics, "batch") == 0 ||
+                 (t->finetune->attack != NULL && strcmp(o->attack_statistics, "batch") == 0);
+    if (!batch || (last != 1 && o->batch_size > 1)) return ADVROB_OK;
+    int32_t status = ar_model_program(t->model, &program);
+    if (status >= 0) status = ar_tiles_check(program, 1);
+    if (status == ADVROB_E_INVALID)
+        return ar_error(status, "batch_size %lld leaves one of %lld images alone: %s",
+                        (long long)o->batch_size, (long long)t->train->count, ar_message());
+    return status;
+}
+
 static int32_t check(const ar_tuning *t) {
     int32_t status = ADVROB_OK;
+    if (t->model->slab_count == 0)
+        AR_FAIL(ADVROB_E_INVALID, "the model has no parameters, there is nothing to train");
     AR_TRY(ar_model_check_unfrozen(t->model));
     AR_TRY(ar_model_check_finite(t->model));
     AR_TRY(check_data(t, t->train, "training"));
     if (t->valid != NULL) AR_TRY(check_data(t, t->valid, "validation"));
     AR_TRY(check_validation(t));
+    AR_TRY(check_batches(t));
 out:
     return status;
 }
@@ -373,8 +392,9 @@ int32_t ar_finetune_run(const advrob_finetune *finetune, advrob_model *model,
     ar_arena_init(&t.arena, &t.ctx->memory);
     ar_buffer_init(&t.fingerprint, &t.ctx->memory);
     AR_TRY(set_up(&t));
-    AR_TRY(train(&t));
-    if (history != NULL) {
+    status = train(&t);
+    bool whole = status >= 0 || (status == ADVROB_E_IO && t.counts.closed); /* all but a file */
+    if (history != NULL && whole) {
         *history = t.history;
         t.history = NULL;
     }

@@ -98,8 +98,11 @@ typedef struct ar_tuning {
 int32_t ar_tuning_put_weights(ar_tuning *t, const ar_real *weights);
 /* Brings the times in `sums` up to now. */
 void ar_tuning_settle_clocks(ar_tuning *t);
-/* Whether model, data and options of this run have an alarm / a checkpoint. */
+/* Whether the run writes checkpoints. */
 bool ar_tuning_has_checkpoint(const ar_tuning *t);
+
+/* The value of an attack's option, whichever attack it is; false if it has none of that name. */
+bool ar_attack_option(const advrob_attack *attack, const char *name, int32_t type, void *value);
 
 /* alarm.c */
 int32_t ar_alarm_create(advrob_finetune *finetune);

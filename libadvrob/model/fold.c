@@ -46,21 +46,22 @@ static void copy_parameters(const advrob_model *from, int32_t i, advrob_model *t
     }
 }
 
+/* A folded layer takes the place of its batch norm, which is its only user: so the order of the
+ * nodes, and which of them is the result, stay. */
 static int32_t add_node(const advrob_model *from, int32_t i, advrob_model *to, int32_t *moved) {
     const ar_node *node = &from->nodes[i];
-    ar_attributes attributes = node->attributes;
-    int32_t inputs[AR_MAX_INPUTS] = {0}, norm = folded_norm(from, i), at = 0;
-    if (node->op->whole_batch && folded_norm(from, node->inputs[0]) == i) {
-        moved[i] = moved[node->inputs[0]];
-        return ADVROB_OK;
-    }
-    for (int32_t k = 0; k < node->op->inputs; k++)
-        inputs[k] = moved[node->inputs[k]];
-    if (norm >= 0) attributes.bias = true;
-    int32_t status = ar_model_add(to, node->op->name, node->name, inputs, &attributes, &at);
+    int32_t inputs[AR_MAX_INPUTS] = {0}, layer = i, at = 0;
+    if (folded_norm(from, i) >= 0) return ADVROB_OK;
+    if (node->op->whole_batch && folded_norm(from, node->inputs[0]) == i) layer = node->inputs[0];
+    const ar_node *kept = &from->nodes[layer];
+    ar_attributes attributes = kept->attributes;
+    for (int32_t k = 0; k < kept->op->inputs; k++)
+        inputs[k] = moved[kept->inputs[k]];
+    if (layer != i) attributes.bias = true;
+    int32_t status = ar_model_add(to, kept->op->name, kept->name, inputs, &attributes, &at);
     if (status < 0) return status;
-    if (norm >= 0)
-        fold_parameters(from, i, norm, to, at);
+    if (layer != i)
+        fold_parameters(from, layer, i, to, at);
     else
         copy_parameters(from, i, to, at);
     moved[i] = at;

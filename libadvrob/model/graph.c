@@ -67,9 +67,9 @@ int32_t ar_node_inputs(const ar_node *node) {
 
 static int32_t check_name(const advrob_model *model, const char *name) {
     size_t length = strlen(name);
-    if (length == 0 || length >= AR_NAME_SIZE - 14) /* room for ".running_mean" */
+    if (length == 0 || length >= AR_NAME_SIZE - 8)
         return ar_error(ADVROB_E_INVALID, "node name of %zu bytes, expected 1 to %d", length,
-                        AR_NAME_SIZE - 15);
+                        AR_NAME_SIZE - 9);
     for (const char *c = name; *c != 0; c++) {
         bool good = (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') ||
                     (*c >= '0' && *c <= '9') || *c == '.' || *c == '_' || *c == '-';

@@ -42,7 +42,7 @@ typedef struct ar_node {
 } ar_node;
 
 typedef struct ar_parameter {
-    char name[AR_NAME_SIZE];
+    char name[AR_NAME_SIZE + 8]; /* the node's and ".running_mean" */
     int32_t rank, fan_in;
     int64_t shape[4];
     int64_t offset, count; /* in the slab */

@@ -145,6 +145,8 @@ int32_t ar_tiles_backward(ar_tiles *tiles, const float *const *dout, float *cons
  * scratch have the slab's layout; running statistics have gradient 0. */
 int32_t ar_tiles_gradient(ar_tiles *tiles, ar_real *scratch, ar_real *gradient);
 
+/* E_INVALID where batch statistics of n images would have a single value to normalise by. */
+int32_t ar_tiles_check(const ar_program *program, int64_t n);
 /* Moves the running statistics in `slab` by the batches of the last forward, group after group. */
 void ar_tiles_move_statistics(const ar_tiles *tiles, ar_real *slab);
 /* Mean and unbiased variance of channel `channel` of a program's cut in the last forward. */

@@ -112,7 +112,7 @@ uint64_t ar_model_digest(const advrob_model *model) {
         double more[3] = {node->attributes.epsilon, node->attributes.momentum,
                           node->attributes.rate};
         for (int32_t k = 0; k < 3; k++)
-            if (more[k] != 0) hash = ar_fnv(hash, &more[k], sizeof more[k]);
+            if (more[k] != 0) hash = ar_fnv(ar_fnv(hash, &k, sizeof k), &more[k], sizeof more[k]);
         hash = hash_quant(hash_quant(hash, &node->output), &node->weights);
     }
     hash = ar_fnv(hash, &model->low, sizeof model->low);

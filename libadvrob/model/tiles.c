@@ -227,13 +227,15 @@ static int32_t forward_combine(void *arg, int64_t piece, int32_t worker) {
     return ADVROB_OK;
 }
 
-static int32_t check_counts(const ar_tiles *t) {
-    for (int32_t k = 0; k < forward_cuts(t); k++)
-        if (channel_count(t, cut_node(t, k)) < 2)
+int32_t ar_tiles_check(const ar_program *program, int64_t n) {
+    for (int32_t k = 0; n < 2 && k < program->cut_count; k++) {
+        const ar_node *node = &program->model->nodes[program->steps[program->cuts[k]].node];
+        if (n * ar_shape_pixels(node->shape) < 2)
             return ar_error(ADVROB_E_INVALID,
                             "node %s: a batch of one image has one value a channel, expected more "
                             "to normalise by",
-                            cut_node(t, k)->name);
+                            node->name);
+    }
     return ADVROB_OK;
 }
 
@@ -244,7 +246,7 @@ int32_t ar_tiles_forward(ar_tiles *t, int64_t n, const float *const *x, const ar
     segment_job job = {.tiles = t, .in = x, .out = out};
     t->n = n;
     t->tiles = (int32_t)((n + t->lanes - 1) / t->lanes);
-    AR_TRY(check_counts(t));
+    if (t->batch_statistics) AR_TRY(ar_tiles_check(t->program, n));
     for (int32_t i = 0; i < t->tiles && draws != NULL; i++)
         t->draws[i] = (ar_draws){draws->seed, draws->ids + (int64_t)i * t->lanes};
     for (int32_t group = 0; group < t->groups; group++)

@@ -88,7 +88,7 @@ void ar_trainer_destroy(ar_trainer *trainer); /* NULL is fine */
 ar_real *ar_trainer_state(ar_trainer *trainer, int64_t *count);
 
 /* One step. On any failure, a loss or gradient that is not finite included, weights and optimizer
- * state are those from before the step. */
+ * state are those from before the step; but a failure of `after` comes behind it. */
 int32_t ar_trainer_step(ar_trainer *trainer, const ar_objective *objective, const ar_batch *batch,
                         const ar_optimizer_settings *settings, ar_step_result *result);
 

@@ -11,6 +11,7 @@
 
 #include <stdio.h>
 #include <unistd.h>
+#include <zlib.h>
 
 enum { CLASSES = 2, IMAGES = 12, STEPS = 3, EPOCHS = 2 }; /* in batches of 4 */
 static const ar_shape shape = {1, 2, 2};
@@ -243,11 +244,82 @@ static void test_none_whole(void **state) {
     ar_model_release(model);
 }
 
+/* ---- whole files that lie ---- */
+
+static uLong seal_text(uLong crc, const char *text) {
+    return crc32(crc, (const Bytef *)text, (uInt)strlen(text) + 1);
+}
+
+/* Writes file `slot` with 8 or 4 bytes at `at` of a tensor changed, under a CRC that fits. */
+static void forge(const world *w, int32_t slot, const char *tensor, size_t at, const void *value,
+                  size_t size) {
+    ar_safetensors file;
+    char seal[16];
+    const char *values[32];
+    uLong crc = crc32(0, Z_NULL, 0);
+    uint8_t *bytes = malloc(w->sizes[slot]);
+    memcpy(bytes, w->bytes[slot], w->sizes[slot]);
+    test_ok(ar_safetensors_parse(w->ctx, "forged", bytes, w->sizes[slot], &file));
+    const ar_stored *changed = ar_safetensors_find(&file, tensor);
+    assert_non_null(changed);
+    assert_true(at + size <= changed->size);
+    memcpy(bytes + (changed->data - bytes) + at, value, size);
+    for (int32_t i = 0; i < file.count; i++) {
+        const ar_stored *t = &file.tensors[i];
+        crc = seal_text(seal_text(crc, t->name), t->dtype);
+        crc = crc32(crc, (const Bytef *)t->shape, (uInt)(sizeof(int64_t) * (size_t)t->rank));
+        if (t->size > 0) crc = crc32(crc, t->data, (uInt)t->size);
+    }
+    assert_in_range(file.metadata, 1, 32);
+    for (int32_t i = 0; i < file.metadata; i++) {
+        bool own = strcmp(file.keys[i], "crc") == 0;
+        values[i] = own ? seal : file.values[i];
+        if (!own) crc = seal_text(seal_text(crc, file.keys[i]), file.values[i]);
+    }
+    snprintf(seal, sizeof seal, "%08lx", (unsigned long)crc);
+    test_ok(ar_safetensors_write(w->ctx, w->paths[slot], file.tensors, file.count, file.keys,
+                                 values, file.metadata));
+    ar_safetensors_free(w->ctx, &file);
+    free(bytes);
+}
+
+/* Both files forged alike; what a run then says. */
+static int32_t tune_forged(world *w, const char *tensor, size_t at, const void *value,
+                           size_t size) {
+    advrob_model *model = NULL;
+    for (int32_t slot = 0; slot < 2; slot++)
+        forge(w, slot, tensor, at, value, size);
+    int32_t status = tune(w, 0, true, &model);
+    if (status >= 0) test_ok(ar_model_check_finite(model));
+    ar_model_release(model);
+    return status;
+}
+
+/* A checksum is no proof of honesty: counts that no run can have and weights that are no numbers
+ * are refused. */
+static void test_forged(void **state) {
+    world *w = *state;
+    enum { HONEST = 10, CHECKED = 7 }; /* fields of ar_tuning_counts up to `closed` */
+    static const int64_t lies[] = {INT64_MAX, INT64_MIN, -2, 1000};
+    const float nan = NAN;
+    for (size_t field = 0; field < HONEST; field++)
+        for (size_t k = 0; k < sizeof lies / sizeof lies[0]; k++) {
+            int32_t status =
+                tune_forged(w, "counts", field * sizeof(int64_t), &lies[k], sizeof lies[k]);
+            bool harmless = (field == 0 && lies[k] == 1000) || (field == CHECKED && lies[k] < 0);
+            if (status != (harmless ? ADVROB_OK : ADVROB_E_FORMAT))
+                fail_msg("field %d as %lld: status %d", (int)field, (long long)lies[k], status);
+        }
+    assert_int_equal(tune_forged(w, "weights", 12, &nan, sizeof nan), ADVROB_E_FORMAT);
+    assert_non_null(strstr(ar_message(), "weights: parameter fc.weight: value 3"));
+    assert_int_equal(tune_forged(w, "best", 0, &nan, sizeof nan), ADVROB_E_FORMAT);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sequence),   cmocka_unit_test(test_cut),
         cmocka_unit_test(test_flipped),    cmocka_unit_test(test_before_it),
-        cmocka_unit_test(test_none_whole),
+        cmocka_unit_test(test_none_whole), cmocka_unit_test(test_forged),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -306,6 +306,8 @@ static void test_fold(void **state) {
     assert_true(compare_logits(model, folded) < TOLERANCE_OP);
     test_ok(compress(model, "quant_ptq", "weight_bits=16 activation_bits=16", data, &quantized));
     assert_true(ar_model_find_node(quantized, "bn1") < 0 && ar_model_quantized(quantized));
+    /* What could not be folded ends in a quantization point too. */
+    assert_int_equal(quantized->nodes[ar_model_find_node(quantized, "bn3")].output.bits, 16);
     assert_true(compare_logits(model, quantized) < 5e-3);
     assert_int_equal(compress(quantized, "fold_batch_norm", "", NULL, &refused),
                      ADVROB_E_UNSUPPORTED);
@@ -313,6 +315,43 @@ static void test_fold(void **state) {
     ar_model_release(folded);
     ar_model_release(model);
     ar_dataset_release(data);
+    ar_context_release(ctx);
+    test_allocator_check(&allocator);
+}
+
+/* The result stays the result where nodes that nothing uses lie between a layer and its batch norm;
+ * a layer with another user keeps its norm. */
+static void test_fold_order(void **state) {
+    (void)state;
+    static test_allocator allocator;
+    advrob_context *ctx = open_context(&allocator, 1);
+    const ar_attributes head = {.outputs = 4}, aux = {.outputs = 5, .bias = true};
+    const ar_attributes norm = {.epsilon = 1e-5, .momentum = 0.1};
+    for (int32_t twice = 0; twice < 2; twice++) {
+        advrob_model *model = NULL, *folded = NULL;
+        int32_t at[AR_MAX_INPUTS] = {0}, flat = 0, layer = 0, other = 0;
+        test_ok(ar_model_create(ctx, (ar_shape){2, 6, 6}, &model));
+        test_ok(ar_model_add(model, "flatten", "flatten", at, NULL, &flat));
+        at[0] = flat;
+        test_ok(ar_model_add(model, "linear", "head", at, &head, &layer));
+        test_ok(ar_model_add(model, "linear", "aux", at, &aux, &other));
+        at[0] = layer;
+        test_ok(ar_model_add(model, "batch_norm", "bn", at, &norm, at));
+        at[1] = layer;
+        if (twice) test_ok(ar_model_add(model, "add", "sum", at, NULL, at));
+        test_ok(ar_model_initialise(model, "pytorch", 5));
+        for (int32_t c = 0; c < 4; c++) {
+            model->slab[find(model, "bn.running_mean")->offset + c] = (float)(c - 2) / 8;
+            model->slab[find(model, "bn.bias")->offset + c] = (float)c / 4;
+        }
+        ar_model_changed(model);
+        test_ok(ar_model_fold(model, &folded));
+        assert_int_equal(ar_model_classes(folded), 4);
+        assert_true((ar_model_find_node(folded, "bn") < 0) == (twice == 0));
+        assert_true(compare_logits(model, folded) < TOLERANCE_OP);
+        ar_model_release(folded);
+        ar_model_release(model);
+    }
     ar_context_release(ctx);
     test_allocator_check(&allocator);
 }
@@ -440,6 +479,42 @@ static void test_single_value(void **state) {
     test_allocator_check(&allocator);
 }
 
+/* A run in which that would happen at its last batch is refused before its first step; so is an
+ * attack that would take images out of its batch. */
+static void test_refused_runs(void **state) {
+    (void)state;
+    static test_allocator allocator;
+    advrob_context *ctx = open_context(&allocator, 1);
+    const ar_attributes layer = {.outputs = 3, .bias = true};
+    const ar_attributes norm = {.epsilon = 1e-5, .momentum = 0.1};
+    advrob_model *model = NULL;
+    advrob_finetune *fit = NULL;
+    int32_t at[AR_MAX_INPUTS] = {0};
+    test_ok(ar_model_create(ctx, (ar_shape){1, 8, 8}, &model));
+    test_ok(ar_model_add(model, "flatten", "flatten", at, NULL, at));
+    test_ok(ar_model_add(model, "linear", "fc", at, &layer, at));
+    test_ok(ar_model_add(model, "batch_norm", "norm", at, &norm, at));
+    test_ok(ar_model_initialise(model, "he", 1));
+    uint64_t digest = ar_model_digest(model);
+    advrob_dataset *data = test_dataset(ctx, 9, (ar_shape){1, 8, 8}, 3, 0.3, 3);
+    assert_int_equal(finetune_run(model, "standard", "epochs=1 batch_size=4", data, NULL, NULL),
+                     ADVROB_E_INVALID);
+    assert_non_null(strstr(ar_message(), "batch_size 4 leaves one of 9 images alone: node norm"));
+    assert_true(ar_model_digest(model) == digest);
+    test_ok(finetune_run(model, "standard", "epochs=1 batch_size=4 statistics=frozen", data, NULL,
+                         NULL));
+    test_ok(finetune_run(model, "pgd_at",
+                         "epochs=1 batch_size=3 attack_statistics=batch attack.steps=2", data, NULL,
+                         NULL));
+    advrob_options *options = test_options("attack_statistics=batch attack.early_stop=1");
+    assert_int_equal(advrob_finetune_create(ctx, "pgd_at", options, &fit), ADVROB_E_INVALID);
+    ar_options_destroy(options);
+    ar_dataset_release(data);
+    ar_model_release(model);
+    ar_context_release(ctx);
+    test_allocator_check(&allocator);
+}
+
 /* ---- dropout ---- */
 
 static void test_dropout(void **state) {
@@ -500,10 +575,12 @@ int main(void) {
         cmocka_unit_test(test_failed_step),
         cmocka_unit_test(test_reestimate),
         cmocka_unit_test(test_fold),
+        cmocka_unit_test(test_fold_order),
         cmocka_unit_test(test_file),
         cmocka_unit_test(test_prune),
         cmocka_unit_test(test_batch_target),
         cmocka_unit_test(test_single_value),
+        cmocka_unit_test(test_refused_runs),
         cmocka_unit_test(test_dropout),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

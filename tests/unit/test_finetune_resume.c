@@ -408,6 +408,8 @@ static void test_model_files(void **state) {
         call(w, "standard", "last_path=/nowhere/last", false, false, 0, &model, &history),
         ADVROB_E_IO);
     assert_non_null(strstr(ar_message(), "/nowhere/last"));
+    assert_int_equal(advrob_history_rows(history), EPOCHS); /* all but the file is there */
+    ar_history_release(history);
     assert_int_equal(w->warnings, EPOCHS + 1);
     w->warnings = 0;
     ar_model_release(model);
