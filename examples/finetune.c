@@ -71,6 +71,11 @@ static void print_accuracies(advrob_context *ctx, const char *what, advrob_model
 
 int main(int argc, char **argv) {
     const char *checkpoint = "";
+    if (argc == 2 && strcmp(argv[1], "--checkpoint") == 0) {
+        fprintf(stderr, "usage: finetune [--checkpoint PATH] [data folder [model.safetensors "
+                        "[result.safetensors]]]\n");
+        return 2;
+    }
     if (argc > 2 && strcmp(argv[1], "--checkpoint") == 0) {
         checkpoint = argv[2];
         argc -= 2;

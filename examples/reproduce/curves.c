@@ -11,8 +11,8 @@
 static void choose(const job *j, const point *nets[MAX_CURVES], int32_t *count) {
     const point *candidates[MAX_CURVES] = {
         choose_point(&j->plan, 0, "none", "none", "none"),
-        choose_point(&j->plan, 0, "prune", "standard", "0.5"),
-        choose_point(&j->plan, 0, "prune", "adversarial", "0.5"),
+        choose_pruned(&j->plan, "standard"),
+        choose_pruned(&j->plan, "adversarial"),
         choose_point(&j->plan, 1, "none", "none", "none"),
     };
     *count = 0;

@@ -66,6 +66,7 @@ int32_t measure_efficiency(job *j, const char *name, const advrob_model *model,
     TRY(advrob_report_put_f64(score, "latency_ms_batch1", milliseconds));
     TRY(advrob_model_latency(model, 64, repeats, &milliseconds));
     TRY(advrob_report_put_f64(score, "latency_ms_batch64", milliseconds));
+    TRY(advrob_report_put_i64(score, "latency_threads", advrob_context_threads(j->ctx)));
 out:
     return status;
 }

@@ -37,9 +37,11 @@ out:
     return status;
 }
 
-static void print_duration(double seconds, char *text, size_t size) {
-    if (seconds < 90) {
-        snprintf(text, size, "%.0f s", fmax(1, seconds));
+void name_duration(double seconds, char *text, size_t size) {
+    if (seconds < 9.95) {
+        snprintf(text, size, "%.2g s", seconds);
+    } else if (seconds < 90) {
+        snprintf(text, size, "%.0f s", seconds);
     } else if (seconds < 90 * 60) {
         snprintf(text, size, "%.0f min", seconds / 60);
     } else if (seconds < 48 * 3600) {
@@ -69,7 +71,7 @@ int32_t estimate(job *j) {
     j->progress.work_left = work;
     j->progress.work_known = passes;
     j->progress.seconds_known = seconds;
-    print_duration(work * seconds / passes, duration, sizeof duration);
+    name_duration(fmax(1, round(work * seconds / passes)), duration, sizeof duration);
     progress_say(&j->progress, "%d point%s, about %s on this machine (estimate)", left,
                  left == 1 ? "" : "s", duration);
 out:

@@ -181,33 +181,44 @@ static int32_t make_folder_in(const settings *s, const char *name) {
     return make_folders(path);
 }
 
-int32_t prepare_folder(const settings *s) {
-    char path[4096], other[4096];
-    int32_t status = 0;
-    char *text = settings_text(s);
-    if (text == NULL) return complain(FAILED, "out of memory");
-    out_path(s, "settings.txt", path, sizeof path);
-    if (s->resume && !file_exists(path)) {
-        status = complain(FAILED, "--resume: there is no run in %s (no settings.txt)", s->out);
-        goto out;
+/* Without settings.txt files of our names are somebody else's: neither mixed nor removed. */
+static int32_t refuse_others(const settings *s) {
+    static const char *const folders[] = {"", "/models", "/checkpoints"};
+    char path[4096], name[256] = "";
+    for (int32_t i = 0; i < 3 && name[0] == '\0'; i++) {
+        snprintf(path, sizeof path, "%s%s", s->out, folders[i]);
+        DIR *open = opendir(path);
+        if (open == NULL) continue;
+        for (struct dirent *e = readdir(open); e != NULL; e = readdir(open)) {
+            if (is_ours(i == 0 ? "." : folders[i] + 1, e->d_name))
+                snprintf(name, sizeof name, "%s", e->d_name);
+        }
+        closedir(open);
     }
+    if (name[0] == '\0') return 0;
+    return complain(FAILED, "%s/%s is there but no settings.txt in %s; choose another --out", path,
+                    name, s->out);
+}
+
+int32_t prepare_folder(const settings *s, const char *text) {
+    char path[4096];
+    int32_t status = 0;
+    out_path(s, "settings.txt", path, sizeof path);
+    bool ours = file_exists(path);
+    if (s->resume && !ours) {
+        return complain(FAILED, "--resume: there is no run in %s (no settings.txt)", s->out);
+    }
+    if (!ours) TRY(refuse_others(s));
     TRY(make_folders(s->out));
     TRY(make_folder_in(s, "models"));
     TRY(make_folder_in(s, "checkpoints"));
-    if (s->fresh) TRY(clear_folder(s, true));
-    out_path(s, "results.csv", other, sizeof other);
-    if (file_exists(path)) {
+    if (ours && !s->fresh) {
         TRY(compare_settings(path, text));
         TRY(clear_folder(s, false));
-    } else if (file_exists(other)) {
-        status = complain(FAILED,
-                          "%s is there but no settings.txt beside it; choose another --out, or "
-                          "--fresh to start anew",
-                          other);
     } else {
-        status = write_text(path, text);
+        if (ours) TRY(clear_folder(s, true));
+        TRY(write_text(path, text));
     }
 out:
-    free(text);
     return status;
 }

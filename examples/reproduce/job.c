@@ -31,6 +31,7 @@ static const char *const columns[] = {"dataset",
                                       "memory_bytes",
                                       "latency_ms_batch1_threads1",
                                       "latency_ms_batch64_threads1",
+                                      "latency_threads",
                                       "finetune_cpu_seconds",
                                       "finetune_joules",
                                       "base_seconds",
@@ -99,12 +100,31 @@ out:
     return status;
 }
 
+int32_t job_text(const job *j, char **out) {
+    char train[17], test[17], *text = settings_text(j->settings);
+    const char *cpu = advrob_context_cpu(j->ctx);
+    int32_t status = 0;
+    *out = NULL;
+    if (text != NULL) *out = malloc(strlen(text) + strlen(cpu) + 128);
+    if (*out == NULL) {
+        status = complain(FAILED, "out of memory");
+        goto out;
+    }
+    TRY(advrob_dataset_digest(j->train, train, sizeof train));
+    TRY(advrob_dataset_digest(j->test, test, sizeof test));
+    sprintf(*out,
+            "%strain_digest = " DIGEST_PREFIX "%s\ntest_digest = " DIGEST_PREFIX "%s\ncpu = %s\n",
+            text, train, test, cpu);
+out:
+    free(text);
+    return status;
+}
+
 /* Settings, versions and digests. */
 int32_t put_settings(const job *j, advrob_report *report) {
-    char digest[32] = DIGEST_PREFIX, *hex = digest + strlen(digest),
-         *text = settings_text(j->settings), *rest = NULL;
+    char *text = NULL, *rest = NULL;
     int32_t status = 0;
-    if (text == NULL) return complain(FAILED, "out of memory");
+    TRY(job_text(j, &text));
     for (char *line = strtok_r(text, "\n", &rest); line != NULL;
          line = strtok_r(NULL, "\n", &rest)) {
         char *value = strstr(line, " = ");
@@ -115,13 +135,8 @@ int32_t put_settings(const job *j, advrob_report *report) {
     TRY(advrob_report_set_str(report, "data", j->settings->data));
     TRY(advrob_report_set_str(report, "energy",
                               j->meter.reason[0] != '\0' ? j->meter.reason : "measured"));
-    TRY(advrob_report_set_str(report, "cpu", advrob_context_cpu(j->ctx)));
     TRY(advrob_report_set_f64(report, "threads", advrob_context_threads(j->ctx)));
     TRY(advrob_report_set_f64(report, "repeats", (double)j->settings->repeats));
-    TRY(advrob_dataset_digest(j->train, hex, 17));
-    TRY(advrob_report_set_str(report, "train_digest", digest));
-    TRY(advrob_dataset_digest(j->test, hex, 17));
-    TRY(advrob_report_set_str(report, "test_digest", digest));
 out:
     free(text);
     return status;
@@ -151,11 +166,23 @@ out:
     return status;
 }
 
+/* A kill between the row of a finished training and this leaves them. */
+static int32_t remove_old_checkpoints(const job *j) {
+    for (int32_t row = 0; row < advrob_report_rows(j->steps); row++) {
+        const char *name = text_cell(j->steps, row, "step");
+        int32_t status = 0;
+        if (step_done(j, name, NULL)) status = remove_checkpoint(j->settings, name);
+        if (status != 0) return status;
+    }
+    return 0;
+}
+
 int32_t job_open(job *j) {
-    const settings *s = j->settings;
+    char *text = NULL;
     int32_t status = 0;
     TRY(open_data(j));
-    TRY(prepare_folder(s));
+    TRY(job_text(j, &text));
+    TRY(prepare_folder(j->settings, text));
     TRY(advrob_report_create(j->ctx, &j->results));
     for (size_t i = 0; i < sizeof columns / sizeof columns[0]; i++) {
         TRY(advrob_report_add_column(j->results, columns[i]));
@@ -168,8 +195,10 @@ int32_t job_open(job *j) {
     TRY(read_report(j, "history.csv", j->history));
     TRY(open_report(j, "classes.csv", &j->classes));
     TRY(open_report(j, "curves.csv", &j->curves));
+    TRY(remove_old_checkpoints(j));
     j->opened = true;
 out:
+    free(text);
     return status;
 }
 

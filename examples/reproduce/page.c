@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 __attribute__((format(printf, 3, 4))) static int32_t add_figure(advrob_report *r, const char *label,
@@ -25,9 +26,8 @@ typedef struct cast {
 static cast choose_cast(const point_list *list) {
     return (cast){.dense = choose_point(list, 0, "none", "none", "none"),
                   .robust = choose_point(list, 1, "none", "none", "none"),
-                  .tuned = {choose_point(list, 0, "prune", "none", "0.5"),
-                            choose_point(list, 0, "prune", "standard", "0.5"),
-                            choose_point(list, 0, "prune", "adversarial", "0.5")},
+                  .tuned = {choose_pruned(list, "none"), choose_pruned(list, "standard"),
+                            choose_pruned(list, "adversarial")},
                   .quant = choose_point(list, 0, "quant", "adversarial", "int8")};
 }
 
@@ -40,11 +40,10 @@ static double mean_of(const job *j, const point *p, const char *column) {
 static int32_t add_lift(const job *j, const cast *c, advrob_report *r) {
     char label[200];
     if (c->tuned[1] == NULL || c->tuned[2] == NULL) return 0;
-    snprintf(
-        label, sizeof label,
-        "of attacked images are still classified right by the net pruned by %s: after standard, "
-        "after adversarial fine-tuning",
-        c->tuned[2]->level);
+    snprintf(label, sizeof label,
+             "of the test images are classified right under attack by the net pruned by %s: after "
+             "standard, after adversarial fine-tuning",
+             c->tuned[2]->level);
     return add_figure(r, label, "%.1f %% \u2192 %.1f %%", 100 * pgd_of(j, c->tuned[1]).mean,
                       100 * pgd_of(j, c->tuned[2]).mean);
 }
@@ -52,13 +51,14 @@ static int32_t add_lift(const job *j, const cast *c, advrob_report *r) {
 static int32_t add_time(const job *j, const cast *c, advrob_report *r) {
     double tuning = mean_of(j, c->tuned[2], "finetune_seconds");
     double training = mean_of(j, c->robust, "base_seconds");
-    char label[200];
+    char label[200], short_time[32], long_time[32];
     if (!(tuning > 0) || !(training > 0)) return 0;
-    snprintf(
-        label, sizeof label,
-        "less training time than from scratch: %.3g s of adversarial fine-tuning against %.3g s "
-        "of adversarial training, which reaches %.1f %%",
-        tuning, training, 100 * pgd_of(j, c->robust).mean);
+    name_duration(tuning, short_time, sizeof short_time);
+    name_duration(training, long_time, sizeof long_time);
+    snprintf(label, sizeof label,
+             "less time than adversarial training from scratch: %s of fine-tuning the standard net "
+             "against %s, which reach %.1f %%",
+             short_time, long_time, 100 * pgd_of(j, c->robust).mean);
     return add_figure(r, label, "%.1f\u00d7", training / tuning);
 }
 
@@ -83,11 +83,10 @@ static int32_t add_size(const job *j, const cast *c, advrob_report *r) {
 static int32_t add_quant(const job *j, const cast *c, advrob_report *r) {
     char label[200];
     if (c->quant == NULL) return 0;
-    snprintf(
-        label, sizeof label,
-        "of attacked images are still classified right by the net in %s (simulated), adversarially "
-        "fine-tuned; %.1f %% of clean ones",
-        c->quant->level, 100 * clean_of(j, c->quant).mean);
+    snprintf(label, sizeof label,
+             "of the test images are classified right under attack by the net in %s (simulated), "
+             "adversarially fine-tuned; %.1f %% without attack",
+             c->quant->level, 100 * clean_of(j, c->quant).mean);
     return add_figure(r, label, "%.1f %%", 100 * pgd_of(j, c->quant).mean);
 }
 
@@ -105,10 +104,10 @@ static int32_t add_top(const job *j, const cast *c, advrob_report *r) {
     snprintf(
         text, sizeof text,
         "The experiment of arXiv 2403.09441: do a few epochs of adversarial fine-tuning make a "
-        "compressed net robust? Preset %s: %s. Attack: PGD in the l-infinity ball, epsilon %g in "
+        "compressed net robust? Preset %s. Attack: PGD in the l-infinity ball, epsilon %g in "
         "pixels of [0, 1], 20 steps, zero start; attacked images are %s. PGD-20 from one start "
         "is the paper's yardstick, not a strong attack: true robustness is lower.",
-        s->preset->name, s->preset->help, option_number(score_epsilon, "epsilon", 0),
+        s->preset->name, option_number(score_epsilon, "epsilon", 0),
         s->clip ? "clipped to valid pixels" : "not clipped, as in the paper");
     TRY(advrob_report_add_text(r, text));
 out:
@@ -148,13 +147,25 @@ static int32_t add_need_row(const job *j, const point *p, advrob_report *r) {
     return advrob_report_add_table_row(r, text);
 }
 
+/* On how many threads both nets were timed; rows may come from several runs. */
+static void name_threads(const job *j, const cast *c, char *text, size_t size) {
+    const point *p = c->dense != NULL ? c->dense : c->tuned[2];
+    const point *q = c->tuned[2] != NULL ? c->tuned[2] : p;
+    double threads = mean_of(j, p, "latency_threads");
+    if (threads != mean_of(j, q, "latency_threads") || threads != floor(threads)) {
+        snprintf(text, size, "all threads");
+    } else {
+        snprintf(text, size, "%.0f thread%s", threads, threads == 1 ? "" : "s");
+    }
+}
+
 static int32_t add_needs(const job *j, const cast *c, advrob_report *r) {
-    char columns[300];
-    int32_t status = 0, threads = advrob_context_threads(j->ctx);
+    char columns[300], threads[48];
+    int32_t status = 0;
+    name_threads(j, c, threads, sizeof threads);
     snprintf(columns, sizeof columns,
              "net\nparameters, thousands\nmultiply-adds, millions\nfile, kB\nmemory, MB\nms, 1 "
-             "image, 1 thread\nms, 1 image, %d threads\nms, 64 images, 1 thread\nms, 64 images, %d "
-             "threads",
+             "image, 1 thread\nms, 1 image, %s\nms, 64 images, 1 thread\nms, 64 images, %s",
              threads, threads);
     TRY(advrob_report_add_table(r, "What a net needs", columns));
     TRY(add_need_row(j, c->dense, r));
@@ -215,17 +226,32 @@ out:
     return status;
 }
 
+/* " --name 'value'", as a shell reads it back. */
+static void add_quoted(char *command, const char *name, const char *value) {
+    char *at = command + strlen(command);
+    at += sprintf(at, " --%s '", name);
+    for (; *value != '\0'; value++)
+        at += sprintf(at, *value == '\'' ? "'\\''" : "%c", *value);
+    sprintf(at, "'");
+}
+
 static int32_t put_command(const settings *s, advrob_report *r) {
-    char command[4400], only[1100] = "";
-    if (s->only != NULL) snprintf(only, sizeof only, " --only %.1000s", s->only);
+    const char *only = s->only != NULL ? s->only : "";
     const char *base = s->base[0] && s->base[1] ? "both" : base_names[s->base[1]];
+    size_t size = 300 + strlen(s->dataset) + 4 * (strlen(s->data) + strlen(only) + strlen(s->out));
+    char *command = malloc(size);
+    if (command == NULL) return complain(FAILED, "out of memory");
     snprintf(
-        command, sizeof command,
-        "reproduce --preset %s --dataset %s --data %s --protocol %s --seed %lld --repeats %lld "
-        "--base %s%s --out %s",
-        s->preset->name, s->dataset, s->data, protocol_name(s), (long long)s->seed,
-        (long long)s->repeats, base, only, s->out);
-    return advrob_report_set_str(r, "command", command);
+        command, size,
+        "reproduce --preset %s --dataset %s --protocol %s --seed %lld --repeats %lld --base %s",
+        s->preset->name, s->dataset, protocol_name(s), (long long)s->seed, (long long)s->repeats,
+        base);
+    if (s->only != NULL) add_quoted(command, "only", only);
+    add_quoted(command, "data", s->data);
+    add_quoted(command, "out", s->out);
+    int32_t status = advrob_report_set_str(r, "command", command);
+    free(command);
+    return status;
 }
 
 static int32_t fill_page(job *j, const point_list *list, advrob_report *r) {

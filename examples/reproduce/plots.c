@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST = 128, PAPER_CLEAN = 3, PAPER_PGD = 2 };
+enum { MOST = 128, COLORS = 8, PAPER_CLEAN = 3, PAPER_PGD = 2 };
 static const char *const tunings[3] = {"none", "standard", "adversarial"};
 static const char *const tuning_names[3] = {"not fine-tuned", "standard fine-tuning",
                                             "adversarial fine-tuning"};
@@ -231,6 +231,7 @@ static int32_t plot_glance(const job *j, const point_list *list, int32_t base,
                 "then."
               : "8: eight bits, simulated; std, adv: standard, adversarial fine-tuning; in "
                 "the order of the arrow."));
+    memcpy(pgd.labels, clean.labels, sizeof pgd.labels);
     TRY(draw(r, "clean", &clean, 0, "style=points"));
     TRY(draw(r, "PGD-20", &pgd, 1, "style=points"));
 out:
@@ -271,7 +272,7 @@ int32_t plot_curves(const job *j, const point_list *list, advrob_report *r) {
         }
         if (s.count == 0) continue;
         describe_point(&list->points[i], false, what, sizeof what);
-        TRY(draw(r, what, &s, color++, ""));
+        TRY(draw(r, what, &s, color++ % COLORS, ""));
     }
 out:
     return status;
@@ -349,8 +350,8 @@ static int32_t plot_epochs(const job *j, const point_list *list, const char *col
                   "training."));
     for (int32_t i = 0; i < 4; i++) {
         const char *how = base_names[i % 2];
-        const point *p = i < 2 ? choose_point(list, i, "none", "none", "none")
-                               : choose_point(list, 0, "prune", how, "0.5");
+        const point *p =
+            i < 2 ? choose_point(list, i, "none", "none", "none") : choose_pruned(list, how);
         if (p == NULL) continue;
         name_point(p, training, sizeof training);
         describe_point(p, false, what, sizeof what);
@@ -365,7 +366,7 @@ out:
  * overfitting. */
 static int32_t plot_alarm(const job *j, const point_list *list, advrob_report *r) {
     const point *trained[2] = {choose_point(list, 1, "none", "none", "none"),
-                               choose_point(list, 0, "prune", "adversarial", "0.5")};
+                               choose_pruned(list, "adversarial")};
     char training[128], what[128], name[160];
     int32_t status = 0;
     if (trained[0] == NULL && trained[1] == NULL) return 0;

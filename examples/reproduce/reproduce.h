@@ -67,7 +67,7 @@ int32_t set_ball(const settings *s, advrob_options *o, const char *prefix);
 int32_t parse_arguments(settings *s, int argc, char **argv);
 void free_settings(settings *s);
 void print_help(void);
-/* All that a number in the results depends on, a line each: "name = value\n". malloc'd. */
+/* The settings as "name = value\n". malloc'd; NULL: no memory. */
 char *settings_text(const settings *s);
 /* Puts "name=value name=value" into `o`; `prefix` is set before each name. */
 int32_t set_options(advrob_options *o, const char *prefix, const char *text);
@@ -169,6 +169,9 @@ void job_close(job *j);
 int32_t write_report(job *j, const advrob_report *report, const char *name);
 int32_t write_results(job *j);
 int32_t put_settings(const job *j, advrob_report *report);
+/* All that a number in the results depends on, with the data and the CPU, a line each:
+ * "name = value\n". malloc'd. */
+int32_t job_text(const job *j, char **out);
 int32_t save_model(job *j, const char *name, const advrob_model *model);
 int32_t load_model(job *j, const char *name, advrob_model **out);
 
@@ -188,6 +191,8 @@ double attack_work(const char *attack, int64_t images);
 double score_work(const job *j, const point *p);
 double point_scale(const point *p);
 int32_t estimate(job *j);
+/* "9.8 s", "12 min", "1.5 h" */
+void name_duration(double seconds, char *text, size_t size);
 
 int32_t run_point(job *j, int32_t index);
 int32_t measure_efficiency(job *j, const char *name, const advrob_model *model,
@@ -224,6 +229,9 @@ int32_t finished_points(const job *j, point_list *out);
  * one that is quantized after fine-tuning. NULL: none. */
 const point *choose_point(const point_list *list, int32_t base, const char *compression,
                           const char *finetune, const char *wanted);
+/* The pruned standard net after that fine-tuning, not of a level that lacks one of the three: of
+ * 0.5, else of the first level. Three calls give nets of one level. NULL: none. */
+const point *choose_pruned(const point_list *list, const char *finetune);
 
 /* A point of the paper's Figure 1, adversarially fine-tuned; level: sparsity or bits. */
 typedef struct paper_point {
@@ -253,7 +261,8 @@ void checkpoint_path(const settings *s, const char *name, char *path, size_t siz
 bool has_checkpoint(const settings *s, const char *name);
 int32_t remove_checkpoint(const settings *s, const char *name);
 bool file_exists(const char *path);
-/* Makes the folder, clears it with --fresh, compares or writes settings.txt. */
-int32_t prepare_folder(const settings *s);
+/* Makes the folder, clears it with --fresh, compares `text` with settings.txt or writes it there.
+ */
+int32_t prepare_folder(const settings *s, const char *text);
 
 #endif

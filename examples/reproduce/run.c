@@ -37,6 +37,11 @@ out:
 static cost whole_cost(const advrob_history *h, cost measured, bool resumed) {
     cost sum = {0, 0, NAN};
     if (!resumed) return measured;
+    if (h == NULL || advrob_history_rows(h) <= 0) {
+        sum.seconds = measured.seconds;
+        sum.cpu_seconds = measured.cpu_seconds;
+        return sum;
+    }
     for (int32_t row = 0; row < advrob_history_rows(h); row++) {
         double seconds = 0, cpu_seconds = 0;
         advrob_history_get(h, row, "seconds", &seconds);
@@ -245,7 +250,7 @@ out:
 /* The names of a point, and the costs of its trainings. */
 static int32_t put_names(job *j, const point *p, const step *tuned, advrob_report *r) {
     char name[96];
-    step base;
+    step base = {.note = ""};
     int32_t status = 0;
     TRY(advrob_report_put_str(r, "dataset", j->settings->dataset));
     TRY(advrob_report_put_str(r, "model", "eight_layer_conv"));
@@ -271,8 +276,8 @@ out:
 /* Adds the finished row to the results and writes them. */
 static int32_t keep(job *j, const point *p, const step *tuned, const advrob_report *score) {
     static const char *const texts[] = {"execution", "model_file", "model_digest"};
-    static const char *const wholes[] = {"test_images", "parameters", "macs", "bytes",
-                                         "memory_bytes"};
+    static const char *const wholes[] = {"test_images", "parameters",   "macs",
+                                         "bytes",       "memory_bytes", "latency_threads"};
     static const char *const numbers[] = {"clean_accuracy",
                                           "clean_low",
                                           "clean_high",

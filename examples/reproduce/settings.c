@@ -66,7 +66,7 @@ const preset presets[] = {
     },
     {
         .name = "tiny",
-        .help = "a tenth of quick, for tests; its figures say nothing about the paper",
+        .help = "a small part of quick, for tests; its figures say nothing about the paper",
         .model = NORMALISATION " init=he",
         .base = {"epochs=4 batch_size=64 lr=0.05 momentum=0.9 schedule=cosine",
                  "epochs=4 batch_size=64 lr=0.05 momentum=0.9 schedule=ssfd"},

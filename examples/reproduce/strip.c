@@ -152,8 +152,7 @@ out:
 }
 
 int32_t add_strip(job *j, const point_list *list, advrob_report *r) {
-    const point *nets[NETS] = {choose_point(list, 0, "prune", "none", "0.5"),
-                               choose_point(list, 0, "prune", "adversarial", "0.5")};
+    const point *nets[NETS] = {choose_pruned(list, "none"), choose_pruned(list, "adversarial")};
     strip s = {.found = 0};
     char what[128];
     int32_t status = 0;

@@ -117,3 +117,26 @@ const point *choose_point(const point_list *list, int32_t base, const char *comp
     }
     return found;
 }
+
+static const point *find_pruned(const point_list *list, const char *finetune, double level) {
+    for (int32_t i = 0; i < list->count; i++) {
+        const point *p = &list->points[i];
+        if (p->base != 0 || strcmp(p->compression, "prune") != 0) continue;
+        if (strcmp(p->finetune, finetune) == 0 && atof(p->level) == level) return p;
+    }
+    return NULL;
+}
+
+const point *choose_pruned(const point_list *list, const char *finetune) {
+    static const char *const all[] = {"none", "standard", "adversarial"};
+    const double half = 0.5;
+    double chosen = NAN;
+    for (int32_t i = -1; i < list->count && isnan(chosen); i++) {
+        double level = i < 0 ? half : atof(list->points[i].level);
+        int32_t there = 0;
+        for (int32_t k = 0; k < 3; k++)
+            there += find_pruned(list, all[k], level) != NULL;
+        if (there == 3) chosen = level;
+    }
+    return isnan(chosen) ? NULL : find_pruned(list, finetune, chosen);
+}

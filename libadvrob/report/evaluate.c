@@ -52,6 +52,11 @@ static int32_t check_labels(const evaluation_options *o) {
             return ar_error(ADVROB_E_INVALID,
                             "evaluation: the label \"%s\" of attack %d is taken; set \"labels\"",
                             label, i + 1);
+        if (o->per_class && strncmp(label, "class", strlen("class")) == 0)
+            return ar_error(ADVROB_E_INVALID,
+                            "evaluation: the label \"%s\" of attack %d begins like the columns of "
+                            "per_class; set \"labels\"",
+                            label, i + 1);
     }
     return ADVROB_OK;
 }

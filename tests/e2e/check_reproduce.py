@@ -125,7 +125,7 @@ def check_efficiency(folder):
         for row in csv.DictReader(file):
             size = Path(folder, 'models', row['model_file'] + '.safetensors').stat().st_size
             columns = ['bytes', 'memory_bytes', 'latency_ms_batch1', 'latency_ms_batch64',
-                       'latency_ms_batch1_threads1', 'latency_ms_batch64_threads1']
+                       'latency_ms_batch1_threads1', 'latency_ms_batch64_threads1', 'latency_threads']
             if row['execution'] == 'simulated':
                 expect(not any(row[name] for name in columns), f'a simulated net has {row}')
                 continue
@@ -169,6 +169,7 @@ def case_again(program, folder):
     out = folder / 'again'
     shutil.copytree(folder / 't2', out)
     before = (out / 'results.csv').read_bytes()
+    (out / 'checkpoints' / 'standard-seed1.0').write_text('left by a kill')
     seconds = []
     for _ in range(2):
         start = time.monotonic()
@@ -176,6 +177,7 @@ def case_again(program, folder):
         seconds.append(time.monotonic() - start)
     expect(min(seconds) < 2, f'a second run took {min(seconds):.1f} s')
     expect((out / 'results.csv').read_bytes() == before, 'a second run changed results.csv')
+    check_page(out)
     done = run(program, '--preset', 'tiny', '--data', DATA, '--out', out, '--resume', '--fresh')
     check_refusal('--resume --fresh', done, (2,))
     tiny(program, out, '--resume')
@@ -192,6 +194,25 @@ def case_settings(program, folder):
     """Results of other settings are not mixed."""
     done = run(program, '--preset', 'tiny', '--data', DATA, '--out', folder / 't2', '--seed', 7)
     check_refusal('other seed in the same folder', done)
+    settings = (folder / 't2' / 'settings.txt').read_text()
+    for name in ('train_digest', 'test_digest', 'cpu'):
+        out = folder / f'other_{name}'
+        out.mkdir()
+        changed = re.sub(rf'^{name} = .*$', f'{name} = other', settings, flags=re.M)
+        expect(changed != settings, f'settings.txt has no {name}')
+        (out / 'settings.txt').write_text(changed)
+        done = run(program, '--preset', 'tiny', '--data', DATA, '--out', out)
+        check_refusal(f'other {name} in the same folder', done, (1,))
+    for name in ('report.html', 'plots.csv', 'models/standard-seed1.safetensors'):
+        out = folder / 'others' / Path(name).stem
+        (out / name).parent.mkdir(parents=True)
+        (out / name).write_text('of somebody else')
+        for more in ([], ['--fresh']):
+            done = run(program, '--preset', 'tiny', '--data', DATA, '--out', out, *more)
+            check_refusal(f'{name} of somebody else {more}', done, (1,))
+            left = [path for path in out.rglob('*') if path.is_file()]
+            expect(left == [out / name], f'a refused run left {left}')
+            expect((out / name).read_text() == 'of somebody else', f'{name} was changed')
 
 
 def wait_for(job, truth, what):

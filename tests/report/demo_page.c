@@ -208,7 +208,7 @@ static void add_tables(void) {
     check(advrob_report_set_str(report, "dataset", "fashion-mnist"));
     check(advrob_report_set_f64(report, "epsilon", 0.05));
     check(advrob_report_set_str(report, "command",
-                                "reproduce --data /usr/share/datasets/fashion-mnist --preset full "
+                                "reproduce --data /usr/share/datasets/fashion-mnist --preset quick "
                                 "--out results"));
 }
 

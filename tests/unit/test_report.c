@@ -317,6 +317,8 @@ static void test_refused_evaluations(void **state) {
     refused(report, target, data, evaluation(2, "labels=a,a"), ADVROB_E_INVALID, "\"a\"");
     refused(report, target, data, evaluation(1, "labels=clean"), ADVROB_E_INVALID, "\"clean\"");
     refused(report, target, data, evaluation(1, "labels=worst"), ADVROB_E_INVALID, "\"worst\"");
+    refused(report, target, data, evaluation(1, "labels=class0 per_class=1"), ADVROB_E_INVALID,
+            "\"class0\"");
     refused(report, target, data, evaluation(1, "label=a"), ADVROB_E_UNKNOWN, "\"labels\"");
     refused(report, target, data, evaluation(0, "batch_size=0"), ADVROB_E_RANGE, "batch_size");
     advrob_options *options = test_options("");
