@@ -18,14 +18,14 @@ typedef struct output {
     uint64_t limit;
 } output;
 
-static voidpf zlib_alloc(voidpf opaque, uInt items, uInt size) {
+void *ar_zlib_alloc(void *opaque, unsigned items, unsigned size) {
     size_t bytes;
     void *block;
     if (!ar_mul(items, size, &bytes)) return Z_NULL;
-    return ar_alloc(opaque, bytes, "the gzip reader", &block) < 0 ? Z_NULL : block;
+    return ar_alloc(opaque, bytes, "zlib", &block) < 0 ? Z_NULL : block;
 }
 
-static void zlib_free(voidpf opaque, voidpf block) {
+void ar_zlib_free(void *opaque, void *block) {
     ar_free(opaque, block);
 }
 
@@ -96,7 +96,7 @@ int32_t ar_gzip_unpack(advrob_context *ctx, const char *name, const uint8_t *pac
                        size_t packed_size, uint64_t limit, uint8_t **data, size_t *size) {
     int32_t status = ADVROB_OK;
     output o = {.ctx = ctx, .memory = &ctx->memory, .name = name, .limit = limit};
-    z_stream z = {.zalloc = zlib_alloc, .zfree = zlib_free, .opaque = &ctx->memory};
+    z_stream z = {.zalloc = ar_zlib_alloc, .zfree = ar_zlib_free, .opaque = &ctx->memory};
     const uint8_t *end = packed + packed_size;
     bool open = false;
     *data = NULL;

@@ -33,6 +33,10 @@ int32_t ar_gzip_read(advrob_context *ctx, const char *path, uint64_t limit, uint
 int32_t ar_gzip_unpack(advrob_context *ctx, const char *name, const uint8_t *packed,
                        size_t packed_size, uint64_t limit, uint8_t **data, size_t *size);
 
+/* zlib's memory, through a context's allocator: `opaque` of a stream is its ar_memory. */
+void *ar_zlib_alloc(void *opaque, unsigned items, unsigned size);
+void ar_zlib_free(void *opaque, void *block);
+
 struct advrob_model;
 
 /* The library's model file: safetensors with the graph in its metadata. */

@@ -1,9 +1,9 @@
 /* Folding batch norms into the convolution or linear layer before them (Jacob et al. 2018, arXiv
  * 1712.05877, section 3.2): weight * scale and (bias - mean) * scale + shift. */
-#include <math.h>
 #include <string.h>
 
 #include "model.h"
+#include "op/norm.h"
 
 /* The batch norm that goes into node i, or -1. */
 static int32_t folded_norm(const advrob_model *model, int32_t i) {
@@ -28,8 +28,8 @@ static void fold_parameters(const advrob_model *from, int32_t i, int32_t norm, a
     ar_real *new_b = to->slab + to->parameters[out->bias].offset;
     int64_t per = weight->count / weight->shape[0];
     for (int64_t c = 0; c < weight->shape[0]; c++) {
-        double scale = (double)values[AR_WEIGHT][c] /
-                       sqrt((double)values[AR_RUNNING_VAR][c] + bn->attributes.epsilon);
+        double scale =
+            ar_norm_scale(&bn->attributes, values[AR_WEIGHT][c], (double)values[AR_RUNNING_VAR][c]);
         double shifted = (b == NULL ? 0 : (double)b[c]) - (double)values[AR_RUNNING_MEAN][c];
         for (int64_t k = c * per; k < (c + 1) * per; k++)
             new_w[k] = (ar_real)((double)w[k] * scale);

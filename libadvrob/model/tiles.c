@@ -222,7 +222,8 @@ static int32_t forward_combine(void *arg, int64_t piece, int32_t worker) {
         combine(t, group, c, sums);
         ar_norm_statistics(channel_count(t, node), sums[0], sums[1], &own->channels[c]);
         own->mean[c] = (ar_real)own->channels[c].mean;
-        own->scale[c] = ar_norm_scale(&node->attributes, weight[c], own->channels[c].variance);
+        own->scale[c] =
+            (ar_real)ar_norm_scale(&node->attributes, weight[c], own->channels[c].variance);
     }
     return ADVROB_OK;
 }

@@ -36,8 +36,8 @@ void ar_norm_gradient(const ar_attributes *attributes, double sum, double produc
         (products - channel->mean * sum) / sqrt(channel->variance + attributes->epsilon);
 }
 
-ar_real ar_norm_scale(const ar_attributes *attributes, ar_real weight, double variance) {
-    return (ar_real)((double)weight / sqrt(variance + attributes->epsilon));
+double ar_norm_scale(const ar_attributes *attributes, ar_real weight, double variance) {
+    return (double)weight / sqrt(variance + attributes->epsilon);
 }
 
 void ar_norm_backward_terms(const ar_attributes *attributes, double count,
@@ -59,8 +59,8 @@ static void pack(const ar_attributes *attributes, const ar_shape *in, const ar_k
                  ar_real *backward) {
     (void)kernels;
     for (int32_t c = 0; c < in->c; c++)
-        forward[c] = backward[c] =
-            ar_norm_scale(attributes, values[AR_WEIGHT][c], (double)values[AR_RUNNING_VAR][c]);
+        forward[c] = backward[c] = (ar_real)ar_norm_scale(attributes, values[AR_WEIGHT][c],
+                                                          (double)values[AR_RUNNING_VAR][c]);
 }
 
 static ar_norm_call make_call(const ar_op_call *call) {

@@ -18,7 +18,7 @@ void ar_norm_gradient(const ar_attributes *attributes, double sum, double produc
                       ar_channel *channel);
 
 /* The factor of x: weight / sqrt(variance + epsilon). */
-ar_real ar_norm_scale(const ar_attributes *attributes, ar_real weight, double variance);
+double ar_norm_scale(const ar_attributes *attributes, ar_real weight, double variance);
 /* The two numbers of backward (ar_norm) after ar_norm_gradient. */
 void ar_norm_backward_terms(const ar_attributes *attributes, double count,
                             const ar_channel *channel, ar_real *dy_mean, ar_real *slope);

@@ -1,4 +1,5 @@
 /* Images as PNG (W3C, PNG specification, second edition) in a data URI. */
+#include "io/io.h"
 #include "page.h"
 
 #include <string.h>
@@ -6,18 +7,6 @@
 #include <zlib.h>
 
 #define MAX_IDAT ((size_t)1 << 30)
-
-/* zlib takes its memory from the context too. */
-static voidpf zlib_alloc(voidpf opaque, uInt items, uInt size) {
-    size_t bytes;
-    void *block;
-    if (!ar_mul(items, size, &bytes)) return Z_NULL;
-    return ar_alloc(opaque, bytes, "a PNG image", &block) < 0 ? Z_NULL : block;
-}
-
-static void zlib_free(voidpf opaque, voidpf block) {
-    ar_free(opaque, block);
-}
 
 static void put_u32(uint8_t *to, uint32_t value) {
     for (int32_t i = 0; i < 4; i++)
@@ -41,7 +30,7 @@ static int32_t pack(ar_memory *memory, const uint8_t *data, size_t size, uint8_t
                     size_t *packed) {
     int32_t status = ADVROB_OK;
     void *block = NULL;
-    z_stream stream = {.zalloc = zlib_alloc, .zfree = zlib_free, .opaque = memory};
+    z_stream stream = {.zalloc = ar_zlib_alloc, .zfree = ar_zlib_free, .opaque = memory};
     if (deflateInit(&stream, Z_DEFAULT_COMPRESSION) != Z_OK)
         return ar_error(ADVROB_E_NOMEM, "out of memory: a PNG image");
     size_t room = deflateBound(&stream, (uLong)size);
