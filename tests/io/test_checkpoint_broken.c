@@ -8,6 +8,7 @@
 #include "support/images.h"
 #include "support/options.h"
 #include "support/training.h"
+#include "support/watch.h"
 
 #include <stdio.h>
 #include <unistd.h>
@@ -24,28 +25,10 @@ typedef struct world {
     advrob_context *ctx;
     advrob_dataset *data, *valid;
     advrob_model *wanted; /* what an undisturbed run gives */
-    char warning[1024];
-    int32_t warnings;
-    int64_t calls, cancel_at;
+    test_watch watch;
     uint8_t *bytes[2]; /* of the two files after a run that was cancelled */
     size_t sizes[2];
 } world;
-
-static int32_t hook(void *user, const char *what, int64_t done, int64_t total, double value) {
-    world *w = user;
-    (void)what;
-    (void)done;
-    (void)total;
-    (void)value;
-    return ++w->calls == w->cancel_at;
-}
-
-static void log_hook(void *user, int32_t level, const char *message) {
-    world *w = user;
-    assert_int_equal(level, ADVROB_LOG_WARNING);
-    snprintf(w->warning, sizeof w->warning, "%s", message);
-    w->warnings++;
-}
 
 /* Flatten and one linear layer: ten parameters, so that a file is small. */
 static advrob_model *new_model(const world *w) {
@@ -66,8 +49,8 @@ static int32_t tune(world *w, int64_t cancel_at, bool checkpoint, advrob_model *
     snprintf(text, sizeof text, COMMON "%s%.*s", checkpoint ? "checkpoint=" : "",
              checkpoint ? (int)strlen(w->paths[0]) - 2 : 0, w->paths[0]);
     *model = new_model(w);
-    w->calls = w->warnings = 0;
-    w->cancel_at = cancel_at;
+    w->watch.calls = w->watch.warnings = 0;
+    w->watch.cancel_at = cancel_at;
     return finetune_run(*model, "standard", text, w->data, w->valid, NULL);
 }
 
@@ -96,9 +79,9 @@ static int set_up(void **state) {
         snprintf(w.paths[i], sizeof w.paths[i], "%s/run.%d", w.folder, i);
     w.ctx = test_context_with(&w.allocator, 1);
     w.ctx->kernels = ar_kernels_get(ar_cpu_detect(), false);
-    w.ctx->progress = hook;
-    w.ctx->log = log_hook;
-    w.ctx->progress_user = w.ctx->log_user = &w;
+    w.ctx->progress = watch_progress;
+    w.ctx->log = watch_log;
+    w.ctx->progress_user = w.ctx->log_user = &w.watch;
     w.data = test_dataset(w.ctx, IMAGES, shape, CLASSES, 0.3, 3);
     w.valid = test_dataset(w.ctx, 5, shape, CLASSES, 0.3, 4);
     test_ok(tune(&w, 0, false, &w.wanted));
@@ -210,10 +193,12 @@ static void test_before_it(void **state) {
             int32_t newest = restore_files(w);
             damage(w, newest, way, at);
             test_ok(tune(w, 0, true, &model));
-            assert_int_equal(w->warnings, 1);
-            if (strstr(w->warning, w->paths[0]) == NULL || strstr(w->warning, w->paths[1]) == NULL)
-                fail_msg("the warning names not both files: %s", w->warning);
-            assert_int_equal(w->calls, EPOCHS * STEPS - 4); /* one step more than the newest has */
+            assert_int_equal(w->watch.warnings, 1);
+            if (strstr(w->watch.warning, w->paths[0]) == NULL ||
+                strstr(w->watch.warning, w->paths[1]) == NULL)
+                fail_msg("the warning names not both files: %s", w->watch.warning);
+            assert_int_equal(w->watch.calls,
+                             EPOCHS * STEPS - 4); /* one step more than the newest has */
             assert_true(ar_model_digest(model) == ar_model_digest(w->wanted));
             ar_model_release(model);
         }
@@ -233,13 +218,13 @@ static void test_none_whole(void **state) {
         for (int32_t i = 0; i < 2; i++)
             if ((strstr(ar_message(), w->paths[i]) != NULL) != (i != missing))
                 fail_msg("without file %d: %s", missing, ar_message());
-        assert_int_equal(w->calls, 0);
+        assert_int_equal(w->watch.calls, 0);
         ar_model_release(model);
     }
     for (int32_t i = 0; i < 2; i++)
         remove(w->paths[i]);
     test_ok(tune(w, 0, true, &model)); /* none there: a fresh start */
-    assert_int_equal(w->calls, EPOCHS * STEPS);
+    assert_int_equal(w->watch.calls, EPOCHS * STEPS);
     assert_true(ar_model_digest(model) == ar_model_digest(w->wanted));
     ar_model_release(model);
 }

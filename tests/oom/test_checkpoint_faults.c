@@ -9,6 +9,7 @@
 #include <advrob/advrob.h>
 
 #include "method/run.h"
+#include "support/watch.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -23,8 +24,8 @@ typedef struct world {
     advrob_context *ctx;
     advrob_dataset *data;
     test_files files;
-    int64_t calls, cancel_at;
-    int32_t warnings, faults;
+    test_watch watch;
+    int32_t faults;
 } world;
 
 #define OK(call) \
@@ -32,22 +33,6 @@ typedef struct world {
         int32_t ok_ = (call); \
         if (ok_ != ADVROB_OK) fail_msg("%s: %d, %s", #call, ok_, advrob_last_message()); \
     } while (0)
-
-static int32_t hook(void *user, const char *what, int64_t done, int64_t total, double value) {
-    world *w = user;
-    (void)what;
-    (void)done;
-    (void)total;
-    (void)value;
-    return ++w->calls == w->cancel_at;
-}
-
-static void log_hook(void *user, int32_t level, const char *message) {
-    world *w = user;
-    assert_int_equal(level, ADVROB_LOG_WARNING);
-    if (strstr(message, w->path) == NULL) fail_msg("a warning without the path: %s", message);
-    w->warnings++;
-}
 
 /* A run on a fresh model, with a checkpoint after every step. */
 static int32_t tune(world *w, bool checkpoint, int64_t cancel_at, char digest[17]) {
@@ -62,8 +47,8 @@ static int32_t tune(world *w, bool checkpoint, int64_t cancel_at, char digest[17
     OK(advrob_options_set_text(o, "checkpoint_minutes", "1e-9"));
     if (checkpoint) OK(advrob_options_set_str(o, "checkpoint", w->path));
     OK(advrob_finetune_create(w->ctx, "standard", o, &fit));
-    w->calls = w->warnings = 0;
-    w->cancel_at = cancel_at;
+    w->watch.calls = w->watch.warnings = 0;
+    w->watch.cancel_at = cancel_at;
     int32_t status = advrob_finetune_run(fit, model, w->data, NULL, NULL);
     char message[512];
     snprintf(message, sizeof message, "%s", advrob_last_message());
@@ -90,8 +75,9 @@ static int set_up(void **state) {
     OK(advrob_context_create(NULL, &w.ctx));
     OK(advrob_dataset_from_memory(w.ctx, ADVROB_F32, pixels, labels, IMAGES, 1, SIDE, SIDE, CLASSES,
                                   &w.data));
-    OK(advrob_context_set_progress(w.ctx, hook, &w));
-    OK(advrob_context_set_log(w.ctx, log_hook, &w));
+    w.watch.path = w.path;
+    OK(advrob_context_set_progress(w.ctx, watch_progress, &w.watch));
+    OK(advrob_context_set_log(w.ctx, watch_log, &w.watch));
     OK(tune(&w, false, 0, w.wanted));
     test_files_use(w.ctx, &w.files);
     *state = &w;
@@ -153,7 +139,7 @@ static bool sweep_cancelled(world *w, int64_t n, bool from_there, int32_t error)
     if (failed != NULL) w->faults++;
     int64_t newest = check_files(w);
     if (status == ADVROB_E_IO) /* it could not tell whether there is a checkpoint */
-        assert_true(strcmp(failed, "open_read") == 0 && newest == 0 && w->calls == 0);
+        assert_true(strcmp(failed, "open_read") == 0 && newest == 0 && w->watch.calls == 0);
     else
         assert_int_equal(status, ADVROB_E_CANCELLED);
     if (failed != NULL && !from_there && status != ADVROB_E_IO) assert_true(newest >= 4);
@@ -171,7 +157,7 @@ static bool sweep_finished(world *w, int64_t n, bool from_there, int32_t error) 
     w->files = (test_files){.fail_at = n, .from_there = from_there, .error = error};
     int32_t status = tune(w, true, 0, digest);
     const char *failed = w->files.failed;
-    int64_t calls = w->calls;
+    int64_t calls = w->watch.calls;
     assert_int_equal(w->files.opened, w->files.closed);
     w->files = (test_files){0};
     assert_true(check_files(w) >= before);
@@ -209,7 +195,7 @@ static void test_short(void **state) {
     for (int64_t n = 1; n < 200; n += 3) {
         w->files = (test_files){.fail_at = n, .error = EINTR, .short_io = 1000};
         assert_int_equal(tune(w, true, 5, digest), ADVROB_E_CANCELLED);
-        assert_int_equal(w->warnings, 0);
+        assert_int_equal(w->watch.warnings, 0);
         w->files = (test_files){0};
         assert_int_equal(check_files(w), 5);
         forget(w);

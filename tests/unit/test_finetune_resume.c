@@ -8,6 +8,7 @@
 #include "support/images.h"
 #include "support/options.h"
 #include "support/training.h"
+#include "support/watch.h"
 
 #include "io/io.h"
 
@@ -25,26 +26,8 @@ typedef struct world {
     advrob_context *ctx;
     advrob_dataset *data, *valid;
     const char *net;
-    char warning[1024]; /* the last that was logged */
-    int32_t warnings;
-    int64_t calls, cancel_at; /* of the progress hook; 0: never */
+    test_watch watch;
 } world;
-
-static int32_t hook(void *user, const char *what, int64_t done, int64_t total, double value) {
-    world *w = user;
-    (void)what;
-    (void)done;
-    (void)total;
-    (void)value;
-    return ++w->calls == w->cancel_at;
-}
-
-static void log_hook(void *user, int32_t level, const char *message) {
-    world *w = user;
-    assert_int_equal(level, ADVROB_LOG_WARNING);
-    snprintf(w->warning, sizeof w->warning, "%s", message);
-    w->warnings++;
-}
 
 static int set_up(void **state) {
     static world w;
@@ -55,9 +38,9 @@ static int set_up(void **state) {
     snprintf(w.path, sizeof w.path, "%s/run", w.folder);
     w.ctx = test_context_with(&w.allocator, 2);
     w.ctx->kernels = ar_kernels_get(ar_cpu_detect(), false);
-    w.ctx->progress = hook;
-    w.ctx->log = log_hook;
-    w.ctx->progress_user = w.ctx->log_user = &w;
+    w.ctx->progress = watch_progress;
+    w.ctx->log = watch_log;
+    w.ctx->progress_user = w.ctx->log_user = &w.watch;
     w.net = "tiny";
     w.data = test_dataset(w.ctx, IMAGES, shape, CLASSES, 0.3, 3);
     w.valid = test_dataset(w.ctx, 30, shape, CLASSES, 0.5, 4);
@@ -91,8 +74,8 @@ static int32_t call(world *w, const char *method, const char *text, bool checkpo
     *model = test_zoo(w->ctx, w->net);
     snprintf(all, sizeof all, "%s%s%s%s", COMMON, text, checkpoint ? " checkpoint=" : "",
              checkpoint ? w->path : "");
-    w->calls = 0;
-    w->cancel_at = cancel_at;
+    w->watch.calls = 0;
+    w->watch.cancel_at = cancel_at;
     return finetune_run(*model, method, all, w->data, valid ? w->valid : NULL, history);
 }
 
@@ -168,7 +151,7 @@ static void interrupt(world *w, const kind *k, int64_t at, int64_t calls,
     for (int32_t i = 0; i < 64 && status == ADVROB_E_CANCELLED; i++) {
         ar_model_release(model);
         status = call(w, k->method, k->text, true, k->valid, at, &model, &history);
-        made += w->calls;
+        made += w->watch.calls;
     }
     if (status < 0)
         fail_msg("%s, %s, every %lld: %s", k->method, k->text, (long long)at, ar_message());
@@ -179,7 +162,7 @@ static void interrupt(world *w, const kind *k, int64_t at, int64_t calls,
     ar_model_release(model);
     /* It is finished: once more gives the same at once. */
     test_ok(call(w, k->method, k->text, true, k->valid, 0, &model, &history));
-    assert_int_equal(w->calls, 0);
+    assert_int_equal(w->watch.calls, 0);
     assert_memory_equal(model->slab, wanted->slab, slab_bytes(wanted));
     same_history(history, told);
     ar_history_release(history);
@@ -194,11 +177,11 @@ static void test_cancelled(void **state) {
         advrob_history *told = NULL;
         w->net = kinds[i].net != NULL ? kinds[i].net : "tiny";
         test_ok(call(w, kinds[i].method, kinds[i].text, false, kinds[i].valid, 0, &wanted, &told));
-        int64_t calls = w->calls;
+        int64_t calls = w->watch.calls;
         assert_true(calls >= 6);
         for (int64_t at = 2; at <= calls; at++) /* every call would not get anywhere */
             interrupt(w, &kinds[i], at, calls, wanted, told);
-        assert_int_equal(w->warnings, 0);
+        assert_int_equal(w->watch.warnings, 0);
         ar_history_release(told);
         ar_model_release(wanted);
     }
@@ -344,7 +327,7 @@ static void test_budget_resumed(void **state) {
     assert_int_equal(call(w, "standard", "", true, true, 4, &model, &a), ADVROB_E_CANCELLED);
     ar_model_release(model);
     test_ok(call(w, "standard", "minutes=1e-9", true, true, 0, &model, &a));
-    assert_int_equal(w->calls, 0);
+    assert_int_equal(w->watch.calls, 0);
     test_ok(call(w, "standard", "max_steps=4", false, true, 0, &counted, &b));
     assert_memory_equal(model->slab, counted->slab, slab_bytes(model));
     same_history(a, b);
@@ -402,7 +385,7 @@ static void test_model_files(void **state) {
     same_as_file(w, best_path, best);
     assert_true(ar_model_digest(best) != ar_model_digest(last));
     /* A file that cannot be written is a warning on the way and an error at the end. */
-    w->warnings = 0;
+    w->watch.warnings = 0;
     advrob_model *model = NULL;
     assert_int_equal(
         call(w, "standard", "last_path=/nowhere/last", false, false, 0, &model, &history),
@@ -410,8 +393,8 @@ static void test_model_files(void **state) {
     assert_non_null(strstr(ar_message(), "/nowhere/last"));
     assert_int_equal(advrob_history_rows(history), EPOCHS); /* all but the file is there */
     ar_history_release(history);
-    assert_int_equal(w->warnings, EPOCHS + 1);
-    w->warnings = 0;
+    assert_int_equal(w->watch.warnings, EPOCHS + 1);
+    w->watch.warnings = 0;
     ar_model_release(model);
     ar_model_release(best);
     ar_model_release(last);
@@ -518,9 +501,9 @@ static void test_refused(void **state) {
     /* Paths, times and threads make no other run. */
     snprintf(all, sizeof all, "%scheckpoint=%s minutes=5 checkpoint_minutes=3 last_path=%s/last",
              COMMON, w->path, w->folder);
-    w->calls = w->cancel_at = 0;
+    w->watch.calls = w->watch.cancel_at = 0;
     test_ok(finetune_run(model, "standard", all, w->data, w->valid, NULL));
-    assert_int_equal(w->calls, EPOCHS * STEPS - 4);
+    assert_int_equal(w->watch.calls, EPOCHS * STEPS - 4);
     snprintf(all, sizeof all, "%s/last", w->folder);
     remove(all);
     ar_options_destroy(seeded);
@@ -543,7 +526,7 @@ static void test_anew(void **state) {
                          ADVROB_E_CANCELLED);
         ar_model_release(model);
         test_ok(call(w, "standard", "", true, true, 0, &model, &history));
-        assert_int_equal(w->calls, EPOCHS * STEPS - at);
+        assert_int_equal(w->watch.calls, EPOCHS * STEPS - at);
         assert_memory_equal(model->slab, wanted->slab, slab_bytes(wanted));
         same_history(history, told);
         ar_history_release(history);
@@ -604,7 +587,7 @@ static void test_no_memory(void **state) {
         advrob_options *options = test_options(text);
         test_ok(advrob_finetune_create(w->ctx, "pgd_at", options, &fit));
         ar_options_destroy(options);
-        w->cancel_at = 0;
+        w->watch.cancel_at = 0;
         test_allocator_arm(&w->allocator, n, 0);
         int32_t status = advrob_finetune_run(fit, model, w->data, w->valid, &history);
         bool failed = w->allocator.failed > 0;
