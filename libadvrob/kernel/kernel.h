@@ -7,8 +7,8 @@
  * The table is filled in a cascade: reference C first, then CBLAS where it was built in, then the
  * vector levels of the CPU. Contract of every slot: pointers to tiles and packed weights are
  * aligned to 64 bytes; no slot allocates; no slot reads or writes past the sizes it is given.
- * Elementwise slots give the same bits at all levels; gemm and wgrad stay within the bound of
- * tests/tolerance.h of each other. */
+ * Elementwise slots give the same bits at all levels; gemm, winograd and wgrad stay within the
+ * bound of tests/tolerance.h of each other. */
 #ifndef AR_KERNEL_H
 #define AR_KERNEL_H
 
@@ -27,7 +27,7 @@ typedef struct ar_segment {
  * input, and linear layers are this with different lists.
  *
  *   for each pixel p, output o, lane l:
- *     a = bias[o] (or 0), or the old y with accumulate
+ *     a = residual[p][o][l] + bias[o] (each NULL: 0)
  *     for each segment s of p, for k in s, in order: a = fma(w[s.w + k][o], x[s.x + k][l], a)
  *     relu: mask bit = a > 0, a = max(a, 0);  gate: a = gate bit ? a : 0
  *     y[p][o][l] = a
@@ -38,13 +38,40 @@ typedef struct ar_segment {
 typedef struct ar_gemm {
     int32_t lanes, pixels, outputs, rows;
     const ar_real *x, *w, *bias;
-    ar_real *y;           /* [pixels][outputs][lanes] */
-    const int32_t *first; /* [pixels + 1]: segments of pixel p are [first[p], first[p+1]) */
+    const ar_real *residual; /* of y's shape; y itself: to add to it */
+    ar_real *y;              /* [pixels][outputs][lanes] */
+    const int32_t *first;    /* [pixels + 1]: segments of pixel p are [first[p], first[p+1]) */
     const ar_segment *segments;
-    bool accumulate, relu;
+    bool relu;
     uint8_t *mask;       /* relu: bits out (NULL: not wanted) */
     const uint8_t *gate; /* bits in, of y's shape; NULL: none */
 } ar_gemm;
+
+/* A 3x3 convolution of stride 1 by Winograd's minimal filtering F(m x m, 3 x 3), m 2 or 4 (Lavin
+ * and Gray 2016, arXiv 1509.09308; points 0, 1, -1, 2, -2 and infinity): tiles of m x m output
+ * pixels, the first at pixel 0, each A' [sum over channels of U * (B' x B)] A. Same results as the
+ * gemm with such lists, but for rounding; residual, bias, relu, mask and gate as there. The packed
+ * weights are (m + 2)^2 * channels * outputs values in an order that is the level's own. */
+typedef struct ar_winograd {
+    int32_t m, lanes, channels, outputs;
+    int32_t h, w, padding[2]; /* of the input; out_h = h + 2 * padding[0] - 2, out_w likewise */
+    const ar_real *x, *weights, *bias, *residual;
+    ar_real *y;
+    bool relu;
+    uint8_t *mask;
+    const uint8_t *gate;
+    ar_real *scratch; /* of table->winograd_scratch bytes, aligned as a tile */
+} ar_winograd;
+
+/* Transforms weights to U; the 3x3 taps of output o and channel c start at
+ * weights[o * output_stride + c * channel_stride], turned by 180 degrees with `turn`. */
+typedef struct ar_winograd_pack {
+    int32_t m, channels, outputs;
+    const ar_real *weights;
+    int64_t output_stride, channel_stride;
+    bool turn;
+    ar_real *packed;
+} ar_winograd_pack;
 
 /* Weight gradient of the same operation, over the tiles of a batch in order.
  *   dw[o][t][c] += sum over tiles, pairs of tap t, lanes of dy[pair.y][o][l] * x[pair.x + c][l]
@@ -120,6 +147,10 @@ typedef struct ar_kernels {
     const char *name;
     int32_t gemm_block; /* outputs per block of packed weights */
     void (*gemm)(const ar_gemm *call);
+    int32_t winograd_channels; /* channels, in and out, from which it pays; 0: it never does */
+    void (*winograd)(const ar_winograd *call);
+    size_t (*winograd_scratch)(const ar_winograd *call); /* bytes; pointers are not read */
+    void (*winograd_pack)(const ar_winograd_pack *call);
     void (*wgrad)(const ar_wgrad *call);
     void (*max_pool)(const ar_pool_call *call);
     void (*max_pool_backward)(const ar_pool_call *call);
@@ -133,7 +164,8 @@ typedef struct ar_kernels {
     void (*norm)(const ar_norm_call *call);
     void (*norm_backward)(const ar_norm_call *call);
     /* For each channel and lane, in double, over the pixels in order:
-     * sums[c][0][l] = sum of a, sums[c][1][l] = sum of a * b. a and b are [pixels][channels][lanes].
+     * sums[c][0][l] = sum of a, sums[c][1][l] = sum of a * b. a and b are
+     * [pixels][channels][lanes].
      */
     void (*channel_sums)(int32_t lanes, int32_t channels, int32_t pixels, const ar_real *a,
                          const ar_real *b, double *sums);

@@ -4,9 +4,12 @@
 
 #include "kernel/kernel.h"
 
-/* c/reference.c: portable C; in double in the build with AR_REAL_IS_DOUBLE. */
+/* c/: portable C; in double in the build with AR_REAL_IS_DOUBLE. */
 #define AR_GEMM_BLOCK_C 4
 void ar_gemm_f32_c(const ar_gemm *call);
+void ar_winograd_f32_c(const ar_winograd *call);
+size_t ar_winograd_scratch_f32_c(const ar_winograd *call);
+void ar_winograd_pack_f32_c(const ar_winograd_pack *call);
 void ar_wgrad_f32_c(const ar_wgrad *call);
 void ar_max_pool_f32_c(const ar_pool_call *call);
 void ar_max_pool_backward_f32_c(const ar_pool_call *call);

@@ -183,7 +183,7 @@ void ar_gemm_backward(const ar_op_call *call) {
         .y = call->dx[0],
         .first = lists->back_first,
         .segments = lists->back_segments,
-        .accumulate = call->accumulate[0],
+        .residual = call->accumulate[0] ? call->dx[0] : NULL,
         .gate = call->gate[0],
     };
     call->kernels->gemm(&gemm);

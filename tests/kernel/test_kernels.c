@@ -106,8 +106,10 @@ static double gemm_value(const ar_gemm *call, const float *w, const float *old, 
                          double *scale) {
     int64_t p = at / call->lanes / call->outputs, o = at / call->lanes % call->outputs;
     int64_t lane = at % call->lanes;
-    double a = call->accumulate ? old[at] : call->bias != NULL ? call->bias[o] : 0;
-    *scale = fabs(a);
+    double bias = call->bias != NULL ? call->bias[o] : 0, start = 0;
+    if (call->residual != NULL) start = call->residual == call->y ? old[at] : call->residual[at];
+    double a = start + bias;
+    *scale = fabs(start) + fabs(bias);
     for (int32_t i = call->first[p]; i < call->first[p + 1]; i++) {
         const ar_segment *s = call->segments + i;
         for (int32_t k = 0; k < s->k; k++) {
@@ -144,15 +146,19 @@ static bool gemm_halves(const ar_kernels *k, const ar_gemm *call, const float *o
         ar_gemm part = *call;
         float *x = take(in_floats / 2 * sizeof *x, 64), *y = take((size_t)n * sizeof *y, 64);
         uint8_t *mask = take((size_t)n / 8, 1), *gate = take((size_t)n / 8, 1);
+        float *residual = take((size_t)n * sizeof *y, 64);
         for (size_t i = 0; i < in_floats / 2; i++)
             x[i] = call->x[i / 8 * 16 + (size_t)half * 8 + i % 8];
         for (int64_t i = 0; i < n; i++)
             y[i] = old[i / 8 * 16 + half * 8 + i % 8];
+        for (int64_t i = 0; i < n && call->residual != NULL; i++)
+            residual[i] = call->residual[i / 8 * 16 + half * 8 + i % 8];
         for (int64_t i = 0; i < n / 8 && call->gate != NULL; i++)
             gate[i] = call->gate[i * 2 + half];
         part.lanes = 8;
         part.x = x;
         part.y = y;
+        if (call->residual != NULL) part.residual = call->residual == call->y ? y : residual;
         if (call->mask != NULL) part.mask = mask;
         if (call->gate != NULL) part.gate = gate;
         k->gemm(&part);
@@ -178,7 +184,7 @@ static void test_gemm(void **unused) {
         call.x = floats(in, 64);
         call.y = floats(n, 64);
         if (between(0, 1)) call.bias = floats((size_t)call.outputs, 4);
-        call.accumulate = between(0, 3) == 0;
+        if (between(0, 2) == 0) call.residual = between(0, 1) ? call.y : floats(n, 64);
         call.relu = between(0, 1);
         if (call.relu && between(0, 3)) call.mask = bytes(n / 8);
         if (between(0, 2) == 0) call.gate = bytes(n / 8);

@@ -40,10 +40,8 @@ static void gemm_block(const ar_gemm *call, const ar_real *w, int32_t p, int32_t
     ar_real sum[AR_GEMM_BLOCK_C][8] = {{0}};
     for (int32_t o = 0; o < width; o++)
         for (int32_t l = 0; l < 8; l++) {
-            if (call->accumulate)
-                sum[o][l] = call->y[at + o * call->lanes + l];
-            else if (call->bias != NULL)
-                sum[o][l] = call->bias[first + o];
+            if (call->residual != NULL) sum[o][l] = call->residual[at + o * call->lanes + l];
+            if (call->bias != NULL) sum[o][l] += call->bias[first + o];
         }
     if (width == 4)
         gemm_sum(call, w, p, lane, 4, sum);

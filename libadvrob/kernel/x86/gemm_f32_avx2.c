@@ -39,12 +39,12 @@ INLINE void block(const ar_gemm *call, const float *w, int32_t o, int32_t p, con
         }
     UNROLL
     for (int32_t i = 0; i < width * units; i++) {
-        if (call->accumulate)
-            a[i] = _mm256_loadu_ps(call->y + place(call, p, o, i / units, i % units, vectors));
-        else if (call->bias != NULL)
-            a[i] = _mm256_broadcast_ss(call->bias + o + i / units);
-        else
-            a[i] = _mm256_setzero_ps();
+        a[i] = call->bias != NULL ? _mm256_broadcast_ss(call->bias + o + i / units)
+                                  : _mm256_setzero_ps();
+        if (call->residual != NULL)
+            a[i] = _mm256_add_ps(
+                _mm256_loadu_ps(call->residual + place(call, p, o, i / units, i % units, vectors)),
+                a[i]);
     }
     for (int32_t i = begin; i < end; i++) {
         const float *x = call->x + (ptrdiff_t)call->segments[i].x * lanes;
