@@ -7,7 +7,9 @@
  *     advrob_context_destroy(ctx);      // handles made from it may be destroyed before or after
  *
  * Options: "threads" (0 = one per core), "seed", "cpu" ("auto", "portable", "avx2"),
- * "memory_limit" (bytes, 0 = none).
+ * "winograd" ("auto", "2", "off": 3x3 convolutions of stride 1 by F(4x4, 3x3) where it is faster,
+ * by F(2x2, 3x3), or directly; the first two round a little more), "memory_limit" (bytes, 0 =
+ * none).
  *
  * Threads: calls on different handles may run at the same time, also with one context; one of
  * them uses the context's workers, the others run on their own thread. After fork() the child

@@ -186,7 +186,7 @@ static int32_t forward(const advrob_model *model, int64_t n, const float *x, flo
     int32_t status = ADVROB_OK;
     ar_program *program = NULL;
     AR_TRY(check_input(model, n, x));
-    AR_TRY(ar_model_program(cached(model), &program));
+    AR_TRY(ar_model_program(cached(model), false, &program));
     AR_TRY(ar_program_forward(program, n, x, logits));
 out:
     return status;
@@ -209,7 +209,7 @@ static int32_t node_output(const advrob_model *model, const char *name, int64_t 
     ar_shape shape = model->nodes[node].shape;
     const int64_t extents[4] = {n, shape.c, shape.h, shape.w};
     AR_TRY(ar_tensor_create(model->ctx, ADVROB_F32, 4, extents, &tensor));
-    AR_TRY(ar_program_create(cached(model), node, &program));
+    AR_TRY(ar_program_create(cached(model), node, false, &program));
     AR_TRY(ar_program_forward(program, n, x, tensor->data));
     *out = tensor;
     tensor = NULL;

@@ -10,13 +10,15 @@
 
 typedef struct context_options {
     int64_t threads, seed, memory_limit;
-    const char *cpu;
+    const char *cpu, *winograd;
 } context_options;
 
 static const ar_option entries[] = {
     AR_I64(context_options, threads, 0, 0, AR_MAX_THREADS, "threads of work; 0 for one per core"),
     AR_I64(context_options, seed, 0, -0x1p63, 0x1p63, "start of all random numbers"),
     AR_STR(context_options, cpu, "auto", "auto|portable|avx2", "instructions that are used"),
+    AR_STR(context_options, winograd, "auto", "auto|2|off",
+           "3x3 convolutions by Winograd: the largest tile that pays (4), 2, or never"),
     AR_I64(context_options, memory_limit, 0, 0, 0x1p62, "bytes at most; 0 for no limit"),
 };
 
@@ -44,6 +46,7 @@ static void fill(advrob_context *ctx, const ar_memory *boot, const context_optio
     ctx->threads = (int32_t)values->threads;
     if (ctx->threads == 0) ctx->threads = ar_cpu_cores();
     if (ctx->threads > AR_MAX_THREADS) ctx->threads = AR_MAX_THREADS;
+    ctx->winograd = strcmp(values->winograd, "off") == 0 ? 0 : values->winograd[0] == '2' ? 2 : 4;
     ctx->files = &ar_file_ops_posix;
 }
 

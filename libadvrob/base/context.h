@@ -22,6 +22,7 @@ struct advrob_context {
     int64_t seed;
     int32_t threads;
     int32_t cpu;                      /* AR_CPU_* */
+    int32_t winograd;                 /* the largest Winograd tile of convolutions: 0, 2 or 4 */
     const struct ar_kernels *kernels; /* set by the api layer after creation */
     const struct ar_file_ops *files;  /* tests put a faulty twin here */
     void *files_user;

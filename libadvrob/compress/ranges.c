@@ -46,7 +46,7 @@ int32_t ar_ranges_observe(advrob_model *model, const advrob_dataset *data, int64
     }
     if (images > data->count) images = data->count;
     AR_TRY(ar_arena_alloc(&arena, (size_t)(size * AR_MAX_LANES), sizeof(float), "images", &x));
-    AR_TRY(ar_model_program(model, &program));
+    AR_TRY(ar_program_create(model, ar_model_output(model), true, &program));
     AR_TRY(ar_workspace_take(program, AR_RUN_FORWARD, AR_MAX_LANES, &workspace));
     workspace->observe = observe;
     workspace->observe_arg = &o;
@@ -61,8 +61,8 @@ int32_t ar_ranges_observe(advrob_model *model, const advrob_dataset *data, int64
             AR_FAIL(ADVROB_E_NONFINITE, "calibration: node %s takes values that are not finite",
                     model->nodes[i].name);
 out:
-    if (workspace != NULL) workspace->observe = NULL;
     ar_workspace_give(workspace);
+    ar_program_destroy(program);
     ar_arena_free(&arena);
     return status;
 }

@@ -30,7 +30,7 @@ static int32_t open_room(advrob_model *model, size_t batch, room *r) {
     int32_t status = ADVROB_OK;
     void *block;
     size_t image = (size_t)ar_shape_count(model->nodes[0].shape);
-    AR_TRY(ar_model_program(model, &r->program));
+    AR_TRY(ar_model_program(model, true, &r->program));
     AR_TRY(ar_tiles_create(r->program, AR_RUN_FORWARD, true, (int64_t)batch, 1, &r->tiles));
     AR_TRY(ar_arena_alloc(&r->arena, batch * image, sizeof(float), "images", &block));
     r->x = block;

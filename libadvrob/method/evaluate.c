@@ -142,7 +142,7 @@ int32_t ar_latency(advrob_model *model, int64_t batch, int32_t repeats, double *
     for (size_t i = 0; i < pixels; i++)
         ((float *)x)[i] =
             (float)(model->low + (model->high - model->low) * (double)ar_rng_uniform(&rng));
-    AR_TRY(ar_model_program(model, &program));
+    AR_TRY(ar_model_program(model, false, &program));
     for (int32_t i = -1; i < repeats; i++) { /* the first pass warms up */
         double start = ar_clock();
         AR_TRY(ar_program_forward(program, batch, x, logits));

@@ -14,10 +14,9 @@ bool ar_tuning_has_checkpoint(const ar_tuning *t) {
 }
 
 int32_t ar_tuning_put_weights(ar_tuning *t, const ar_real *weights) {
-    ar_program *program;
     if (weights != t->model->slab) memcpy(t->model->slab, weights, t->slab_bytes);
     ar_model_changed(t->model);
-    return ar_model_program(t->model, &program);
+    return ar_model_update_programs(t->model);
 }
 
 void ar_tuning_settle_clocks(ar_tuning *t) {
@@ -58,7 +57,7 @@ static int32_t check_batches(const ar_tuning *t) {
     bool batch = strcmp(o->statistics, "batch") == 0 ||
                  (t->finetune->attack != NULL && strcmp(o->attack_statistics, "batch") == 0);
     if (!batch || (last != 1 && o->batch_size > 1)) return ADVROB_OK;
-    int32_t status = ar_model_program(t->model, &program);
+    int32_t status = ar_model_program(t->model, true, &program);
     if (status >= 0) status = ar_tiles_check(program, 1);
     if (status == ADVROB_E_INVALID)
         return ar_error(status, "batch_size %lld leaves one of %lld images alone: %s",

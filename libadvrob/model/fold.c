@@ -1,5 +1,4 @@
-/* Folding batch norms into the convolution or linear layer before them (Jacob et al. 2018, arXiv
- * 1712.05877, section 3.2): weight * scale and (bias - mean) * scale + shift. */
+/* Folding batch norms into the convolution or linear layer before them. */
 #include <string.h>
 
 #include "model.h"
@@ -26,15 +25,8 @@ static void fold_parameters(const advrob_model *from, int32_t i, int32_t norm, a
     const ar_real *b = node->bias < 0 ? NULL : from->slab + from->parameters[node->bias].offset;
     ar_real *new_w = to->slab + to->parameters[out->weight].offset;
     ar_real *new_b = to->slab + to->parameters[out->bias].offset;
-    int64_t per = weight->count / weight->shape[0];
-    for (int64_t c = 0; c < weight->shape[0]; c++) {
-        double scale =
-            ar_norm_scale(&bn->attributes, values[AR_WEIGHT][c], (double)values[AR_RUNNING_VAR][c]);
-        double shifted = (b == NULL ? 0 : (double)b[c]) - (double)values[AR_RUNNING_MEAN][c];
-        for (int64_t k = c * per; k < (c + 1) * per; k++)
-            new_w[k] = (ar_real)((double)w[k] * scale);
-        new_b[c] = (ar_real)(shifted * scale + (double)values[AR_BIAS][c]);
-    }
+    ar_norm_fold(&bn->attributes, values, weight->shape[0], weight->count / weight->shape[0], w, b,
+                 new_w, new_b);
 }
 
 static void copy_parameters(const advrob_model *from, int32_t i, advrob_model *to, int32_t at) {

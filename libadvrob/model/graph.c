@@ -38,6 +38,13 @@ out:
     return status;
 }
 
+static void drop_programs(advrob_model *model) {
+    for (int32_t i = 0; i < 2; i++) {
+        ar_program_destroy(model->programs[i]);
+        model->programs[i] = NULL;
+    }
+}
+
 void ar_model_retain(advrob_model *model) {
     model->references++;
 }
@@ -45,7 +52,7 @@ void ar_model_retain(advrob_model *model) {
 void ar_model_release(advrob_model *model) {
     if (model == NULL || --model->references > 0) return;
     advrob_context *ctx = model->ctx;
-    ar_program_destroy(model->program);
+    drop_programs(model);
     for (int32_t i = 0; i < model->node_count; i++) {
         ar_free(&ctx->memory, model->nodes[i].output.scales);
         ar_free(&ctx->memory, model->nodes[i].weights.scales);
@@ -241,7 +248,6 @@ void ar_model_changed(advrob_model *model) {
 }
 
 void ar_model_restructured(advrob_model *model) {
-    ar_program_destroy(model->program);
-    model->program = NULL;
+    drop_programs(model);
     model->version++;
 }

@@ -67,8 +67,8 @@ struct advrob_model {
     double low, high;    /* the box of valid pixels */
     uint64_t version;    /* raised with every change of a parameter or quantization record */
     char *summary;
-    pthread_mutex_t lock; /* guards `program` */
-    struct ar_program *program;
+    pthread_mutex_t lock;           /* guards `programs` */
+    struct ar_program *programs[2]; /* with running statistics, with the batch's */
 };
 
 /* An empty graph with its input node. mean and std 0 and 1, box [0, 1]. */
@@ -123,6 +123,8 @@ int32_t ar_model_write_summary(advrob_model *model);
 
 /* Numbers of a node that uses value `node`, or -1 if there is none or more than one. */
 int32_t ar_model_only_user(const advrob_model *model, int32_t node);
+
+bool ar_model_has_batch_norm(const advrob_model *model);
 
 /* The ReLU that is fused into `node`, or -1: its only user, if its op can fuse one. Where a fused
  * group ends is where its quantization point lies: at the ReLU if there is one. */

@@ -66,11 +66,11 @@ static void model_destroy(advrob_target *target) {
     ar_model_release(target->model);
 }
 
-int32_t ar_target_from_model(advrob_model *model, advrob_target **out) {
+static int32_t new_model_target(advrob_model *model, bool batch_statistics, advrob_target **out) {
     int32_t status = ADVROB_OK;
     advrob_target *target = NULL;
     ar_program *program = NULL;
-    AR_TRY(ar_model_program(model, &program));
+    AR_TRY(ar_model_program(model, batch_statistics, &program));
     AR_TRY(new_target(model->ctx, &target));
     ar_model_retain(model);
     model->frozen++;
@@ -90,6 +90,10 @@ int32_t ar_target_from_model(advrob_model *model, advrob_target **out) {
     *out = target;
 out:
     return status;
+}
+
+int32_t ar_target_from_model(advrob_model *model, advrob_target **out) {
+    return new_model_target(model, false, out);
 }
 
 /* A model whose batch norms normalise by the batch. The one session is the target's own room. */
@@ -126,7 +130,7 @@ static void batch_destroy(advrob_target *target) {
 int32_t ar_target_from_model_batch(advrob_model *model, int64_t batch, advrob_target **out) {
     int32_t status = ADVROB_OK;
     advrob_target *target = NULL;
-    AR_TRY(ar_target_from_model(model, &target));
+    AR_TRY(new_model_target(model, true, &target));
     AR_TRY(ar_tiles_create(target->program, AR_RUN_BATCH_GRADIENT, true, batch, 1, &target->tiles));
     target->concurrent = false;
     target->preferred_batch = (int32_t)batch;

@@ -37,6 +37,15 @@ static size_t value_bytes(const planner *p, int32_t node) {
            sizeof(ar_real);
 }
 
+/* The first to write the gradient of what it adds, and nobody reads its own gradient later: both
+ * are one buffer. In training the weight gradients read it. */
+static bool shares_gradient(const planner *p, int32_t s) {
+    const ar_step *step = &p->program->steps[s];
+    return (p->mode == AR_RUN_INPUT_GRADIENT || p->mode == AR_RUN_BATCH_GRADIENT) && step->used &&
+           step->residual >= 0 && !step->accumulate[step->residual] &&
+           step->inputs[step->residual] != 0;
+}
+
 static bool has_gradient(const ar_program *program, int32_t step) {
     return program->model->nodes[program->steps[step].node].op->gradient != NULL;
 }
@@ -54,12 +63,12 @@ static void add_value(planner *p, int32_t step, ar_plan *plan) {
     bool kept = false;
     if (step >= 0 && !program->steps[step].used) return;
     for (int32_t t = step + 1; t < program->count; t++) {
-        const ar_node *user = &program->model->nodes[program->steps[t].node];
-        for (int32_t k = 0; k < ar_node_inputs(user) && program->steps[t].used; k++)
+        const ar_step *user = &program->steps[t];
+        for (int32_t k = 0; k < user->input_count && user->used; k++)
             if (user->inputs[k] == node) {
                 last = forward_moment(t);
                 last_user = t;
-                kept = kept || has_gradient(program, t);
+                kept = kept || (k == 0 && has_gradient(program, t));
                 if (read < 0 && reads_input(p, t)) read = backward_moment(p, t);
             }
     }
@@ -70,7 +79,13 @@ static void add_value(planner *p, int32_t step, ar_plan *plan) {
     add(p, value_bytes(p, node), first, last, &plan->value[node]);
     if (p->mode == AR_RUN_FORWARD || (!result && last_user < 0)) return;
     int32_t born = result ? program->count + 2 : backward_moment(p, last_user);
-    int32_t dead = step < 0 ? p->end : backward_moment(p, step);
+    int32_t heir = step; /* the last that has its gradient in this buffer */
+    if (last_user >= 0 && plan->shared[last_user] &&
+        program->steps[last_user].inputs[program->steps[last_user].residual] == node)
+        return;
+    while (heir >= 0 && plan->shared[heir])
+        heir = program->producer[program->steps[heir].inputs[program->steps[heir].residual]];
+    int32_t dead = heir < 0 ? p->end : backward_moment(p, heir);
     if (p->mode == AR_RUN_TRAIN && step >= 0 && has_gradient(program, step)) dead = p->end;
     add(p, value_bytes(p, node), born, dead, &plan->gradient[node]);
 }
@@ -86,6 +101,12 @@ static void add_state(planner *p, int32_t s, ar_plan *plan) {
     if (step->masked && p->mode != AR_RUN_FORWARD)
         add(p, value_bytes(p, step->value) / sizeof(ar_real) / 8, forward_moment(s),
             backward_moment(p, s), &plan->mask[s]);
+    for (int32_t backward = 0; backward < 2 && node->op->scratch_size != NULL; backward++) {
+        int32_t moment = backward ? backward_moment(p, s) : forward_moment(s);
+        size_t size = node->op->scratch_size(&step->setup, step->prepared, p->lanes, backward);
+        if (size > 0 && (!backward || p->mode != AR_RUN_FORWARD))
+            add(p, size, moment, moment, &plan->scratch[backward][s]);
+    }
 }
 
 /* Offset of buffer i among those already placed (0 .. i-1). */
@@ -139,8 +160,16 @@ int32_t ar_plan_create(const ar_program *program, int32_t mode, int32_t lanes, a
     AR_TRY(offsets(arena, nodes, &plan->gradient));
     AR_TRY(offsets(arena, steps + 1, &plan->state));
     AR_TRY(offsets(arena, steps + 1, &plan->mask));
-    AR_TRY(ar_calloc(memory, 4 * ((size_t)steps + 1), sizeof(buffer), "memory plan", &block));
+    AR_TRY(offsets(arena, steps, &plan->scratch[0]));
+    AR_TRY(offsets(arena, steps, &plan->scratch[1]));
+    AR_TRY(ar_arena_alloc(arena, (size_t)steps, sizeof(bool), "memory plan", &block));
+    bool *shared = block;
+    plan->shared = shared;
+    block = NULL;
+    AR_TRY(ar_calloc(memory, 6 * ((size_t)steps + 1), sizeof(buffer), "memory plan", &block));
     p.buffers = block;
+    for (int32_t s = 0; s < steps; s++)
+        shared[s] = shares_gradient(&p, s);
     for (int32_t s = -1; s < steps; s++)
         add_value(&p, s, plan);
     for (int32_t s = 0; s < steps; s++)
@@ -153,6 +182,11 @@ int32_t ar_plan_create(const ar_program *program, int32_t mode, int32_t lanes, a
         *p.buffers[i].offset = place(&p, i);
         if (*p.buffers[i].offset + p.buffers[i].size > plan->size)
             plan->size = *p.buffers[i].offset + p.buffers[i].size;
+    }
+    for (int32_t s = steps - 1; s >= 0; s--) {
+        const ar_step *step = &program->steps[s];
+        if (plan->shared[s])
+            plan->gradient[step->inputs[step->residual]] = plan->gradient[step->value];
     }
 out:
     ar_free(memory, block);

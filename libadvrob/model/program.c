@@ -3,68 +3,7 @@
 
 #include <string.h>
 
-#include "op/op.h"
-
-/* Fuses ReLUs and notes which step makes which value. */
-static void make_steps(ar_program *program) {
-    const advrob_model *model = program->model;
-    for (int32_t i = 0; i < model->node_count; i++)
-        program->producer[i] = -1;
-    for (int32_t i = 1; i <= program->output; i++) {
-        int32_t before = model->nodes[i].inputs[0];
-        bool fused =
-            program->producer[before] >= 0 && program->steps[program->producer[before]].value == i;
-        if (fused) {
-            program->producer[i] = program->producer[before];
-            continue;
-        }
-        ar_step *step = &program->steps[program->count];
-        int32_t relu = ar_model_fused_relu(model, i);
-        step->relu = relu >= 0 && relu <= program->output;
-        step->node = i;
-        step->value = step->relu ? relu : i;
-        step->masked = step->relu || model->nodes[step->value].output.bits > 0;
-        step->gate[0] = step->gate[1] = step->cut = -1;
-        program->producer[i] = program->count++;
-    }
-}
-
-/* Inputs of a step that count: none when the result does not need the step. */
-static int32_t users_inputs(const ar_program *program, int32_t t) {
-    const ar_step *step = &program->steps[t];
-    return step->used ? ar_node_inputs(&program->model->nodes[step->node]) : 0;
-}
-
-/* Who uses which value: accumulation order of gradients, and gates moved to the only user. */
-static void connect_steps(ar_program *program) {
-    const advrob_model *model = program->model;
-    for (int32_t s = program->count - 1; s >= 0; s--) {
-        int32_t users = 0, user = -1, slot = 0, value = program->steps[s].value;
-        for (int32_t t = s + 1; t < program->count; t++)
-            for (int32_t k = 0; k < users_inputs(program, t); k++)
-                if (model->nodes[program->steps[t].node].inputs[k] == value) {
-                    users++;
-                    user = t;
-                    slot = k;
-                }
-        ar_step *step = &program->steps[s];
-        step->used = users > 0 || value == program->output;
-        if (step->masked && users == 1 && value != program->output &&
-            model->nodes[program->steps[user].node].op->fuses_gate) {
-            step->gated = true;
-            program->steps[user].gate[slot] = s;
-        }
-    }
-    for (int32_t t = 0; t < program->count; t++)
-        for (int32_t k = 0; k < ar_node_inputs(&model->nodes[program->steps[t].node]); k++) {
-            int32_t value = model->nodes[program->steps[t].node].inputs[k];
-            bool later = k > 0 && model->nodes[program->steps[t].node].inputs[0] == value;
-            for (int32_t u = t + 1; u < program->count; u++)
-                for (int32_t j = 0; j < users_inputs(program, u); j++)
-                    later = later || model->nodes[program->steps[u].node].inputs[j] == value;
-            program->steps[t].accumulate[k] = later;
-        }
-}
+#include "op/norm.h"
 
 /* A batch norm that the result depends on is a cut; what it runs with outside a whole batch. */
 static int32_t find_cuts(ar_program *program) {
@@ -80,7 +19,7 @@ static int32_t find_cuts(ar_program *program) {
         if (!step->used || !node->op->whole_batch) continue;
         step->cut = program->cut_count++;
         program->cuts[step->cut] = s;
-        step->norm = (ar_norm){
+        step->statistics = (ar_norm){
             .mean = program->effective + model->parameters[node->running_mean].offset,
             .scale = step->forward,
             .shift = program->effective + model->parameters[node->bias].offset,
@@ -90,29 +29,53 @@ out:
     return status;
 }
 
+static int32_t take_packed(ar_program *program, int64_t count, ar_real **out) {
+    void *block;
+    int32_t status =
+        ar_arena_alloc(&program->arena, (size_t)count, sizeof(ar_real), "packed weights", &block);
+    if (status >= 0) *out = block;
+    return status;
+}
+
+static int32_t prepare_step(ar_program *program, ar_step *step) {
+    int32_t status = ADVROB_OK;
+    const advrob_model *model = program->model;
+    const ar_node *node = &model->nodes[step->node];
+    ar_op_setup *setup = &step->setup;
+    *setup = (ar_op_setup){.attributes = &node->attributes,
+                           .out = node->shape,
+                           .kernels = program->kernels,
+                           .winograd = model->ctx->winograd,
+                           .first = node->inputs[0] == 0,
+                           .arena = &program->arena};
+    for (int32_t k = 0; k < node->op->inputs; k++)
+        setup->in[k] = model->nodes[node->inputs[k]].shape;
+    if (node->op->prepare != NULL) AR_TRY(node->op->prepare(setup, &step->prepared));
+    if (node->op->pack != NULL) {
+        int64_t count[2] = {model->parameters[node->weight].count,
+                            model->parameters[node->weight].count};
+        if (node->op->packed_count != NULL) node->op->packed_count(setup, step->prepared, count);
+        AR_TRY(take_packed(program, count[0], &step->forward));
+        AR_TRY(take_packed(program, count[1], &step->backward));
+    }
+out:
+    return status;
+}
+
 static int32_t prepare_steps(ar_program *program) {
     int32_t status = ADVROB_OK;
     const advrob_model *model = program->model;
     void *block;
-    for (int32_t s = 0; s < program->count; s++) {
-        ar_step *step = &program->steps[s];
-        const ar_node *node = &model->nodes[step->node];
-        ar_shape in[AR_MAX_INPUTS] = {{0}};
-        for (int32_t k = 0; k < node->op->inputs; k++)
-            in[k] = model->nodes[node->inputs[k]].shape;
-        if (node->op->prepare != NULL)
-            AR_TRY(node->op->prepare(&node->attributes, in, &node->shape, &program->arena,
-                                     &step->prepared));
-        if (node->op->pack == NULL) continue;
-        size_t count = (size_t)model->parameters[node->weight].count;
-        AR_TRY(ar_arena_alloc(&program->arena, count, sizeof(ar_real), "packed weights", &block));
-        step->forward = block;
-        AR_TRY(ar_arena_alloc(&program->arena, count, sizeof(ar_real), "packed weights", &block));
-        step->backward = block;
-    }
     AR_TRY(ar_arena_alloc(&program->arena, (size_t)model->slab_count, sizeof(ar_real),
                           "parameters as run", &block));
     program->effective = block;
+    for (int32_t s = 0; s < program->count; s++) {
+        ar_step *step = &program->steps[s];
+        AR_TRY(prepare_step(program, step));
+        step->bias_parameter = model->nodes[step->norm >= 0 ? step->norm : step->node].bias;
+        if (step->bias_parameter >= 0)
+            step->bias = program->effective + model->parameters[step->bias_parameter].offset;
+    }
     AR_TRY(find_cuts(program));
     for (int32_t mode = 0; mode < AR_RUN_MODES; mode++)
         for (int32_t wide = 0; wide < 2; wide++)
@@ -139,7 +102,7 @@ out:
     return status;
 }
 
-int32_t ar_program_create(advrob_model *model, int32_t output, ar_program **out) {
+int32_t ar_program_create(advrob_model *model, int32_t output, bool plain, ar_program **out) {
     int32_t status = ADVROB_OK;
     ar_program *program = NULL;
     void *block = NULL;
@@ -155,8 +118,7 @@ int32_t ar_program_create(advrob_model *model, int32_t output, ar_program **out)
     AR_TRY(ar_arena_alloc(&program->arena, (size_t)model->node_count, sizeof(int32_t), "steps",
                           &block));
     program->producer = block;
-    make_steps(program);
-    connect_steps(program);
+    ar_steps_make(program, plain);
     AR_TRY(normalisation(program));
     AR_TRY(prepare_steps(program));
     AR_TRY(ar_program_update(program));
@@ -181,6 +143,20 @@ void ar_program_destroy(ar_program *program) {
     ar_free(memory, program);
 }
 
+/* The layer's parameters with its batch norm in them. */
+static void fold(const ar_program *program, const ar_step *step) {
+    const advrob_model *model = program->model;
+    const ar_node *node = &model->nodes[step->node], *norm = &model->nodes[step->norm];
+    const ar_real *values[AR_MAX_PARAMETERS];
+    for (int32_t role = 0; role < AR_MAX_PARAMETERS; role++)
+        values[role] = model->slab + model->parameters[norm->parameters[role]].offset;
+    const ar_real *own = node->bias < 0 ? NULL : model->slab + model->parameters[node->bias].offset;
+    const ar_parameter *weight = &model->parameters[node->weight];
+    ar_norm_fold(&norm->attributes, values, node->shape.c, weight->count / node->shape.c,
+                 model->slab + weight->offset, own, program->effective + weight->offset,
+                 program->effective + model->parameters[step->bias_parameter].offset);
+}
+
 static int32_t pack_step(void *arg, int64_t piece, int32_t worker) {
     ar_program *program = arg;
     const advrob_model *model = program->model;
@@ -198,9 +174,9 @@ static int32_t pack_step(void *arg, int64_t piece, int32_t worker) {
             memcpy(effective, model->slab + p->offset, sizeof(ar_real) * (size_t)p->count);
         values[role] = effective;
     }
+    if (step->norm >= 0) fold(program, step);
     if (node->op->pack != NULL)
-        node->op->pack(&node->attributes, &model->nodes[node->inputs[0]].shape, program->kernels,
-                       values, step->forward, step->backward);
+        node->op->pack(&step->setup, step->prepared, values, step->forward, step->backward);
     return ADVROB_OK;
 }
 
@@ -211,14 +187,24 @@ int32_t ar_program_update(ar_program *program) {
     return status;
 }
 
-int32_t ar_model_program(advrob_model *model, ar_program **out) {
+int32_t ar_model_program(advrob_model *model, bool batch_statistics, ar_program **out) {
+    bool plain = batch_statistics && ar_model_has_batch_norm(model);
+    ar_program **program = &model->programs[plain];
     pthread_mutex_lock(&model->lock);
+    int32_t status = *program == NULL
+                         ? ar_program_create(model, ar_model_output(model), plain, program)
+                         : ar_program_update(*program);
+    *out = *program;
+    pthread_mutex_unlock(&model->lock);
+    return status;
+}
+
+int32_t ar_model_update_programs(advrob_model *model) {
     int32_t status = ADVROB_OK;
-    if (model->program == NULL)
-        status = ar_program_create(model, ar_model_output(model), &model->program);
-    else
-        status = ar_program_update(model->program);
-    *out = model->program;
+    pthread_mutex_lock(&model->lock);
+    for (int32_t i = 0; i < 2; i++)
+        if (model->programs[i] != NULL) AR_TRY(ar_program_update(model->programs[i]));
+out:
     pthread_mutex_unlock(&model->lock);
     return status;
 }

@@ -9,26 +9,39 @@
  * norms, for the gradient by the input under batch statistics. */
 enum { AR_RUN_FORWARD, AR_RUN_INPUT_GRADIENT, AR_RUN_BATCH_GRADIENT, AR_RUN_TRAIN, AR_RUN_MODES };
 
-/* A step is a node with what was fused into it. */
+/* What a step reads: its operator's inputs, and behind them the residual that it adds. */
+#define AR_STEP_INPUTS (AR_MAX_INPUTS + 1)
+
+/* A step is a node with what was fused into it, in this order: a batch norm with running
+ * statistics, folded into the packed weights; the sum with an earlier value; a ReLU. */
 typedef struct ar_step {
     int32_t node;  /* the operator's node */
-    int32_t value; /* the value it makes: the node, or the fused ReLU */
+    int32_t value; /* the value it makes: the node, or the last that was fused */
+    int32_t norm;  /* the batch norm that is folded into the weights; -1: none */
     bool relu;
-    bool masked; /* backward gates dy by mask bits: a ReLU, a quantization point, or both */
-    bool gated;  /* its only user already gates the gradient that it hands over */
-    bool used;   /* the result depends on the value; other steps are not run */
-    bool accumulate[AR_MAX_INPUTS]; /* a later step has already written this input's gradient */
-    int32_t gate[AR_MAX_INPUTS];    /* the step whose mask gates this input's gradient; -1: none */
+    int32_t inputs[AR_STEP_INPUTS]; /* values */
+    int32_t input_count;
+    int32_t residual; /* which of the inputs is added to the operator's result; -1: none */
+    bool masked;      /* backward gates dy by mask bits: a ReLU, a quantization point, or both */
+    bool gated;       /* the last step that hands on a gradient to it gates what it hands on */
+    bool used;        /* the result depends on the value; other steps are not run */
+    bool accumulate[AR_STEP_INPUTS]; /* a later step has already written this input's gradient */
+    int32_t gate[AR_STEP_INPUTS];    /* the step whose mask gates this input's gradient; -1: none */
+    ar_op_setup setup;
     const void *prepared;
     ar_real *forward, *backward; /* packed weights */
+    int32_t bias_parameter;      /* the layer's bias, or that of the folded norm; -1: none */
+    const ar_real *bias;         /* as run; NULL: none */
     int32_t cut;                 /* number among the program's batch norms; -1: none */
-    ar_norm norm;                /* a batch norm's, with running statistics */
+    ar_norm statistics;          /* a batch norm's, with running statistics */
 } ar_step;
 
 /* Where a tile's buffers lie in a workspace, in bytes; SIZE_MAX: not there. */
 typedef struct ar_plan {
     size_t *value, *gradient; /* [nodes] */
     size_t *state, *mask;     /* [steps]; [steps + 1]: the last mask is the input's */
+    size_t *scratch[2];       /* [steps], forward and backward */
+    const bool *shared;       /* [steps]: the residual's gradient lies where the step's own does */
     size_t size;
 } ar_plan;
 
@@ -41,9 +54,9 @@ typedef struct ar_program {
     int32_t *cuts; /* [cut_count]: steps that are batch norms */
     int32_t cut_count;
     int32_t output;         /* the value that is the result */
-    int32_t *producer;      /* [nodes]: the step that makes a value; -1: the input, or fused away */
+    int32_t *producer;      /* [nodes]: the step that a node is part of; -1: the input */
     ar_real *scale, *shift; /* normalisation, [channels] */
-    ar_real *effective;     /* parameters as run: quantized ones quantized */
+    ar_real *effective;     /* parameters as run: quantized, or with a batch norm folded in */
     uint64_t version;       /* of the model when the weights were packed */
     ar_plan plans[AR_RUN_MODES][2]; /* lanes 8 and 16 */
     pthread_mutex_t lock;           /* guards `spare` */
@@ -64,15 +77,19 @@ typedef struct ar_workspace {
     void *observe_arg;
 } ar_workspace;
 
-/* Compiles the part of `model` up to node `output`. */
-int32_t ar_program_create(advrob_model *model, int32_t output, ar_program **out);
+/* Compiles the part of `model` up to node `output`. plain: only ReLUs are fused, so that batch
+ * norms can normalise by the batch and every quantization point is seen. */
+int32_t ar_program_create(advrob_model *model, int32_t output, bool plain, ar_program **out);
 void ar_program_destroy(ar_program *program); /* NULL is fine; no workspace may be out */
 /* Packs the weights if the model's parameters changed since; after ar_model_restructured a new
  * program is needed. Not while the program runs. */
 int32_t ar_program_update(ar_program *program);
-/* The model's own program for its last node, compiled on first use and up to date. Valid until the
- * model changes or dies. */
-int32_t ar_model_program(advrob_model *model, ar_program **out);
+/* The model's own program for its last node, compiled on first use and up to date; the one for
+ * running with the batch's statistics, or with running ones. Valid until the model changes or dies.
+ */
+int32_t ar_model_program(advrob_model *model, bool batch_statistics, ar_program **out);
+/* ar_program_update of those that there are. */
+int32_t ar_model_update_programs(advrob_model *model);
 
 /* Images per tile for a job of n images: 16, or 8 when that is enough. Any cut gives the same bits.
  */
@@ -154,6 +171,9 @@ void ar_tiles_statistics(const ar_tiles *tiles, int32_t group, int32_t cut, int3
                          double *mean, double *variance);
 /* Tile `tile` of a group in the last forward; for tests. */
 ar_workspace *ar_tiles_workspace(const ar_tiles *tiles, int32_t group, int32_t tile);
+
+/* steps.c: which nodes become steps, what is fused, who uses what. */
+void ar_steps_make(ar_program *program, bool plain);
 
 /* plan.c. */
 int32_t ar_plan_create(const ar_program *program, int32_t mode, int32_t lanes, ar_arena *arena,

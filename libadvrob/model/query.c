@@ -80,6 +80,12 @@ int32_t ar_model_only_user(const advrob_model *model, int32_t node) {
     return user;
 }
 
+bool ar_model_has_batch_norm(const advrob_model *model) {
+    for (int32_t i = 1; i < model->node_count; i++)
+        if (model->nodes[i].op->whole_batch) return true;
+    return false;
+}
+
 int32_t ar_model_fused_relu(const advrob_model *model, int32_t node) {
     const ar_op *op = model->nodes[node].op;
     int32_t user = ar_model_only_user(model, node);

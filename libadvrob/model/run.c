@@ -1,6 +1,8 @@
 /* The executor: one tile of images through all steps, forward and backward. */
 #include <math.h>
+#include <string.h>
 
+#include "op/norm.h"
 #include "program.h"
 
 /* Outputs of a node whose weight gradients make one piece: a multiple of what kernels do at once.
@@ -40,10 +42,9 @@ static ar_op_call make_call(ar_workspace *workspace, int32_t s) {
         .relu = step->relu,
         .state = at(workspace, step->relu ? workspace->plan->mask[s] : workspace->plan->state[s]),
     };
-    for (int32_t k = 0; k < node->op->inputs; k++)
-        call.in[k] = program->model->nodes[node->inputs[k]].shape;
+    memcpy(call.in, step->setup.in, sizeof call.in);
     if (step->cut >= 0)
-        call.norm = workspace->norms != NULL ? &workspace->norms[step->cut] : &step->norm;
+        call.norm = workspace->norms != NULL ? &workspace->norms[step->cut] : &step->statistics;
     return call;
 }
 
@@ -73,14 +74,16 @@ static void step_forward(ar_workspace *workspace, int32_t s) {
     const ar_program *program = workspace->program;
     const ar_step *step = &program->steps[s];
     const ar_node *node = &program->model->nodes[step->node];
-    const ar_parameter *parameters = program->model->parameters;
     if (!step->used) return;
     ar_op_call call = make_call(workspace, s);
     for (int32_t k = 0; k < node->op->inputs; k++)
         call.x[k] = ar_workspace_value(workspace, node->inputs[k]);
     call.y = ar_workspace_value(workspace, step->value);
     call.weight = step->forward;
-    if (node->bias >= 0) call.bias = program->effective + parameters[node->bias].offset;
+    call.bias = step->bias;
+    call.scratch = at(workspace, workspace->plan->scratch[0][s]);
+    if (step->residual >= 0)
+        call.residual = ar_workspace_value(workspace, step->inputs[step->residual]);
     node->op->forward(&call);
     quantize(workspace, step->value, call.y, at(workspace, workspace->plan->mask[s]), !step->relu);
     observe(workspace, step->value, call.y);
@@ -124,6 +127,19 @@ void ar_run_gate(ar_workspace *workspace, int32_t s) {
                            at(workspace, workspace->plan->mask[s]), dy, false);
 }
 
+/* What a step adds gets the gradient that the step has. */
+static void hand_on_residual(ar_workspace *workspace, int32_t s) {
+    const ar_step *step = &workspace->program->steps[s];
+    int32_t value = step->inputs[step->residual];
+    const ar_real *dy = ar_workspace_gradient(workspace, step->value);
+    ar_real *dx = ar_workspace_gradient(workspace, value);
+    if (workspace->plan->shared[s]) return;
+    if (step->accumulate[step->residual])
+        workspace->program->kernels->add(floats(workspace, value), dx, dy, dx);
+    else
+        memcpy(dx, dy, sizeof(ar_real) * (size_t)floats(workspace, value));
+}
+
 static void step_backward(ar_workspace *workspace, int32_t s, bool input_wanted) {
     const ar_program *program = workspace->program;
     const ar_step *step = &program->steps[s];
@@ -132,6 +148,7 @@ static void step_backward(ar_workspace *workspace, int32_t s, bool input_wanted)
     ar_op_call call = make_call(workspace, s);
     call.dy = ar_workspace_gradient(workspace, step->value);
     call.weight = step->backward;
+    call.scratch = at(workspace, workspace->plan->scratch[1][s]);
     bool wanted = false;
     for (int32_t k = 0; k < node->op->inputs; k++) {
         if (step->cut >= 0) call.x[k] = ar_workspace_value(workspace, node->inputs[k]);
@@ -142,6 +159,8 @@ static void step_backward(ar_workspace *workspace, int32_t s, bool input_wanted)
         if (step->gate[k] >= 0) call.gate[k] = at(workspace, workspace->plan->mask[step->gate[k]]);
     }
     if (wanted) node->op->backward(&call);
+    if (step->residual >= 0 && (step->inputs[step->residual] != 0 || input_wanted))
+        hand_on_residual(workspace, s);
 }
 
 void ar_run_load_gradient(ar_workspace *workspace, const float *dout) {
@@ -203,6 +222,35 @@ static void clear_clamped(const ar_program *program, const ar_node *node, int32_
     }
 }
 
+/* From the gradient of a layer with its batch norm folded in to those of both. The norm's input is
+ * the layer's output w * x + b, so the sum of its products with dy follows from w and dw. */
+static void unfold(const ar_program *program, const ar_step *step, int32_t begin, int32_t end,
+                   ar_real *gradient) {
+    const advrob_model *model = program->model;
+    const ar_parameter *parameters = model->parameters;
+    const ar_node *node = &model->nodes[step->node], *norm = &model->nodes[step->norm];
+    int64_t offset = parameters[node->weight].offset;
+    int64_t per = parameters[node->weight].count / node->shape.c;
+    for (int32_t c = begin; c < end; c++) {
+        const ar_real *w = model->slab + offset + c * per;
+        ar_real *dw = gradient + offset + c * per;
+        double bias = node->bias < 0 ? 0 : (double)model->slab[parameters[node->bias].offset + c];
+        double sum = (double)gradient[parameters[norm->bias].offset + c], products = bias * sum;
+        ar_channel channel = {
+            .mean = (double)model->slab[parameters[norm->running_mean].offset + c],
+            .variance = (double)model->slab[parameters[norm->running_var].offset + c]};
+        double scale = ar_norm_scale(
+            &norm->attributes, model->slab[parameters[norm->weight].offset + c], channel.variance);
+        for (int64_t k = 0; k < per; k++) {
+            products += (double)w[k] * (double)dw[k];
+            dw[k] = (ar_real)((double)dw[k] * scale);
+        }
+        ar_norm_gradient(&norm->attributes, sum, products, &channel);
+        gradient[parameters[norm->weight].offset + c] = (ar_real)channel.dweight;
+        if (node->bias >= 0) gradient[parameters[node->bias].offset + c] = (ar_real)(sum * scale);
+    }
+}
+
 void ar_run_gradient_piece(ar_workspace *const *tiles, int32_t count, int64_t piece,
                            ar_real *scratch, ar_real *gradient) {
     const ar_program *program = tiles[0]->program;
@@ -232,10 +280,13 @@ void ar_run_gradient_piece(ar_workspace *const *tiles, int32_t count, int64_t pi
         .end = (int32_t)piece * GRADIENT_OUTPUTS + GRADIENT_OUTPUTS,
         .scratch = scratch + weight->offset,
         .dweight = gradient + weight->offset,
-        .dbias = node->bias < 0 ? NULL : gradient + model->parameters[node->bias].offset,
+        .dbias = step->bias_parameter < 0
+                     ? NULL
+                     : gradient + model->parameters[step->bias_parameter].offset,
     };
     if (call.end > node->shape.c) call.end = node->shape.c;
     node->op->gradient(&call);
+    if (step->norm >= 0) unfold(program, step, call.begin, call.end, gradient);
     clear_clamped(program, node, call.begin, call.end, call.dweight);
 }
 

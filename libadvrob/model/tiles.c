@@ -55,7 +55,7 @@ static int32_t make_cut(ar_tiles *t, int32_t group, int32_t k) {
     t->norms[group * t->cut_count + k] = (ar_norm){
         .mean = c->mean,
         .scale = c->scale,
-        .shift = program->steps[program->cuts[k]].norm.shift,
+        .shift = program->steps[program->cuts[k]].statistics.shift,
         .dy_mean = c->dy_mean,
         .slope = c->slope,
     };

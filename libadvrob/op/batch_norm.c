@@ -46,6 +46,19 @@ void ar_norm_backward_terms(const ar_attributes *attributes, double count,
     *slope = (ar_real)(channel->dweight / count / sqrt(channel->variance + attributes->epsilon));
 }
 
+void ar_norm_fold(const ar_attributes *attributes, const ar_real *const values[AR_MAX_PARAMETERS],
+                  int64_t channels, int64_t per, const ar_real *weight, const ar_real *bias,
+                  ar_real *new_weight, ar_real *new_bias) {
+    for (int64_t c = 0; c < channels; c++) {
+        double scale =
+            ar_norm_scale(attributes, values[AR_WEIGHT][c], (double)values[AR_RUNNING_VAR][c]);
+        double shifted = (bias == NULL ? 0 : (double)bias[c]) - (double)values[AR_RUNNING_MEAN][c];
+        for (int64_t k = c * per; k < (c + 1) * per; k++)
+            new_weight[k] = (ar_real)((double)weight[k] * scale);
+        new_bias[c] = (ar_real)(shifted * scale + (double)values[AR_BIAS][c]);
+    }
+}
+
 void ar_norm_move(const ar_attributes *attributes, double count, const ar_channel *channel,
                   ar_real *mean, ar_real *variance) {
     double share = attributes->momentum, unbiased = channel->variance * count / (count - 1);
@@ -54,12 +67,12 @@ void ar_norm_move(const ar_attributes *attributes, double count, const ar_channe
 }
 
 /* Frozen statistics: the scale. Mean and shift are used as they are. */
-static void pack(const ar_attributes *attributes, const ar_shape *in, const ar_kernels *kernels,
+static void pack(const ar_op_setup *setup, const void *prepared,
                  const ar_real *const values[AR_MAX_PARAMETERS], ar_real *forward,
                  ar_real *backward) {
-    (void)kernels;
-    for (int32_t c = 0; c < in->c; c++)
-        forward[c] = backward[c] = (ar_real)ar_norm_scale(attributes, values[AR_WEIGHT][c],
+    (void)prepared;
+    for (int32_t c = 0; c < setup->in[0].c; c++)
+        forward[c] = backward[c] = (ar_real)ar_norm_scale(setup->attributes, values[AR_WEIGHT][c],
                                                           (double)values[AR_RUNNING_VAR][c]);
 }
 

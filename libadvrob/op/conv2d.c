@@ -2,6 +2,7 @@
  */
 #include "gemm.h"
 #include "window.h"
+#include "winograd.h"
 
 static int32_t infer(const ar_attributes *attributes, const ar_shape *in, ar_shape *out) {
     if (attributes->outputs < 1 || attributes->outputs > AR_MAX_DIM)
@@ -29,6 +30,83 @@ static int64_t macs(const ar_attributes *attributes, const ar_shape *in, const a
     return ar_shape_count(*out) * in->c * attributes->kernel[0] * attributes->kernel[1];
 }
 
+/* How a layer's two passes run: by Winograd with a tile of this size, or, 0, as a gemm. */
+typedef struct conv_plan {
+    int32_t forward_tile, backward_tile;
+    const void *lists;
+} conv_plan;
+
+static int32_t prepare(const ar_op_setup *setup, const void **prepared) {
+    int32_t status = ADVROB_OK;
+    void *block;
+    AR_TRY(ar_arena_alloc(setup->arena, 1, sizeof(conv_plan), "layer", &block));
+    conv_plan *plan = block;
+    plan->forward_tile = ar_winograd_tile(setup, false);
+    plan->backward_tile = ar_winograd_tile(setup, true);
+    AR_TRY(ar_gemm_prepare(setup, plan->forward_tile == 0, plan->backward_tile == 0, &plan->lists));
+    *prepared = plan;
+out:
+    return status;
+}
+
+static void packed_count(const ar_op_setup *setup, const void *prepared, int64_t count[2]) {
+    const conv_plan *plan = prepared;
+    const int32_t tiles[2] = {plan->forward_tile, plan->backward_tile};
+    int64_t taps = (int64_t)setup->attributes->kernel[0] * setup->attributes->kernel[1];
+    for (int32_t i = 0; i < 2; i++)
+        count[i] = (tiles[i] == 0 ? taps : (int64_t)(tiles[i] + 2) * (tiles[i] + 2)) *
+                   setup->in[0].c * setup->out.c;
+}
+
+static void pack(const ar_op_setup *setup, const void *prepared,
+                 const ar_real *const parameters[AR_MAX_PARAMETERS], ar_real *forward,
+                 ar_real *backward) {
+    const conv_plan *plan = prepared;
+    const ar_real *weight = parameters[AR_WEIGHT];
+    if (plan->forward_tile > 0)
+        ar_winograd_pack_weight(setup, plan->forward_tile, false, weight, forward);
+    else
+        ar_gemm_pack_forward(setup, weight, forward);
+    if (plan->backward_tile > 0)
+        ar_winograd_pack_weight(setup, plan->backward_tile, true, weight, backward);
+    else
+        ar_gemm_pack_backward(setup, weight, backward);
+}
+
+static size_t scratch_size(const ar_op_setup *setup, const void *prepared, int32_t lanes,
+                           bool backward) {
+    const conv_plan *plan = prepared;
+    int32_t tile = backward ? plan->backward_tile : plan->forward_tile;
+    return tile == 0 ? 0 : ar_winograd_scratch_size(setup, tile, lanes, backward);
+}
+
+static void forward(const ar_op_call *call) {
+    const conv_plan *plan = call->prepared;
+    ar_op_call gemm = *call;
+    gemm.prepared = plan->lists;
+    if (plan->forward_tile > 0)
+        ar_winograd_forward(call, plan->forward_tile);
+    else
+        ar_gemm_forward(&gemm);
+}
+
+static void backward(const ar_op_call *call) {
+    const conv_plan *plan = call->prepared;
+    ar_op_call gemm = *call;
+    gemm.prepared = plan->lists;
+    if (plan->backward_tile > 0)
+        ar_winograd_backward(call, plan->backward_tile);
+    else
+        ar_gemm_backward(&gemm);
+}
+
+static void gradient(const ar_op_gradient *call) {
+    const conv_plan *plan = call->prepared;
+    ar_op_gradient gemm = *call;
+    gemm.prepared = plan->lists;
+    ar_gemm_gradient(&gemm);
+}
+
 const ar_op ar_op_conv2d = {
     .name = "conv2d",
     .help = "convolution with weight [out, in, kh, kw] and bias",
@@ -36,12 +114,15 @@ const ar_op ar_op_conv2d = {
     .prune = AR_PRUNE_PRODUCES,
     .fuses_relu = true,
     .fuses_gate = true,
+    .fuses_residual = true,
     .infer = infer,
     .parameters = parameters,
     .macs = macs,
-    .prepare = ar_gemm_prepare,
-    .pack = ar_gemm_pack,
-    .forward = ar_gemm_forward,
-    .backward = ar_gemm_backward,
-    .gradient = ar_gemm_gradient,
+    .prepare = prepare,
+    .packed_count = packed_count,
+    .pack = pack,
+    .scratch_size = scratch_size,
+    .forward = forward,
+    .backward = backward,
+    .gradient = gradient,
 };

@@ -92,52 +92,66 @@ static void pair_lists(const ar_attributes *a, const ar_shape *in, const ar_shap
     lists->pair_first[tap] = n;
 }
 
-int32_t ar_gemm_prepare(const ar_attributes *a, const ar_shape *in, const ar_shape *out,
-                        ar_arena *arena, const void **prepared) {
+static int32_t take(ar_arena *arena, size_t count, size_t size, void **block) {
+    return ar_arena_alloc(arena, count, size, "index lists", block);
+}
+
+int32_t ar_gemm_prepare(const ar_op_setup *setup, bool forward, bool backward,
+                        const void **prepared) {
     int32_t status = ADVROB_OK;
+    const ar_attributes *a = setup->attributes;
+    const ar_shape *in = &setup->in[0], *out = &setup->out;
     void *block;
     size_t pixels = (size_t)ar_shape_pixels(*out), back = (size_t)ar_shape_pixels(*in);
-    size_t taps = (size_t)a->kernel[0] * a->kernel[1];
+    size_t rows = (size_t)a->kernel[0], taps = rows * (size_t)a->kernel[1];
     AR_TRY(ar_window_check_lists(a, out));
-    AR_TRY(ar_arena_alloc(arena, 1, sizeof(gemm_lists), "index lists", &block));
+    AR_TRY(take(setup->arena, 1, sizeof(gemm_lists), &block));
     gemm_lists *lists = block;
-    AR_TRY(ar_arena_alloc(arena, pixels + 1, sizeof(int32_t), "index lists", &block));
-    lists->first = block;
-    AR_TRY(ar_arena_alloc(arena, pixels * a->kernel[0], sizeof(ar_segment), "index lists", &block));
-    lists->segments = block;
-    AR_TRY(ar_arena_alloc(arena, back + 1, sizeof(int32_t), "index lists", &block));
-    lists->back_first = block;
-    AR_TRY(ar_arena_alloc(arena, back * a->kernel[0], sizeof(ar_segment), "index lists", &block));
-    lists->back_segments = block;
-    AR_TRY(ar_arena_alloc(arena, taps + 1, sizeof(int32_t), "index lists", &block));
+    if (forward) {
+        AR_TRY(take(setup->arena, pixels + 1, sizeof(int32_t), &block));
+        lists->first = block;
+        AR_TRY(take(setup->arena, pixels * rows, sizeof(ar_segment), &block));
+        lists->segments = block;
+        forward_lists(a, in, out, lists);
+    }
+    if (backward) {
+        AR_TRY(take(setup->arena, back + 1, sizeof(int32_t), &block));
+        lists->back_first = block;
+        AR_TRY(take(setup->arena, back * rows, sizeof(ar_segment), &block));
+        lists->back_segments = block;
+        backward_lists(a, in, out, lists);
+    }
+    AR_TRY(take(setup->arena, taps + 1, sizeof(int32_t), &block));
     lists->pair_first = block;
-    AR_TRY(ar_arena_alloc(arena, pixels * taps, sizeof(ar_pair), "index lists", &block));
+    AR_TRY(take(setup->arena, pixels * taps, sizeof(ar_pair), &block));
     lists->pairs = block;
-    forward_lists(a, in, out, lists);
-    backward_lists(a, in, out, lists);
     pair_lists(a, in, out, lists);
     *prepared = lists;
 out:
     return status;
 }
 
-void ar_gemm_pack(const ar_attributes *a, const ar_shape *in, const ar_kernels *kernels,
-                  const ar_real *const parameters[AR_MAX_PARAMETERS], ar_real *forward,
-                  ar_real *backward) {
-    const ar_real *weight = parameters[AR_WEIGHT];
-    int32_t kh = a->kernel[0], kw = a->kernel[1], taps = kh * kw, c = in->c, o = a->outputs;
-    int32_t block = kernels->gemm_block;
+void ar_gemm_pack_forward(const ar_op_setup *setup, const ar_real *weight, ar_real *packed) {
+    const ar_attributes *a = setup->attributes;
+    int32_t taps = a->kernel[0] * a->kernel[1], c = setup->in[0].c, o = a->outputs;
+    int32_t block = setup->kernels->gemm_block;
     for (int32_t b = 0; b < ar_block_count(o, block); b++) {
         int32_t begin = ar_block_first(o, block, b), end = ar_block_first(o, block, b + 1);
-        ar_real *to = forward + (size_t)begin * taps * c;
+        ar_real *to = packed + (size_t)begin * taps * c;
         for (int32_t t = 0; t < taps; t++)
             for (int32_t i = 0; i < c; i++)
                 for (int32_t j = begin; j < end; j++)
                     *to++ = weight[((size_t)j * c + i) * taps + t];
     }
+}
+
+void ar_gemm_pack_backward(const ar_op_setup *setup, const ar_real *weight, ar_real *packed) {
+    const ar_attributes *a = setup->attributes;
+    int32_t kh = a->kernel[0], kw = a->kernel[1], taps = kh * kw, c = setup->in[0].c;
+    int32_t o = a->outputs, block = setup->kernels->gemm_block;
     for (int32_t b = 0; b < ar_block_count(c, block); b++) {
         int32_t begin = ar_block_first(c, block, b), end = ar_block_first(c, block, b + 1);
-        ar_real *base = backward + (size_t)begin * taps * o;
+        ar_real *base = packed + (size_t)begin * taps * o;
         for (int32_t t = 0; t < taps; t++) {
             int32_t row = back_position(t / kw, kh, a->stride[0]) * kw +
                           back_position(t % kw, kw, a->stride[1]);
@@ -160,6 +174,7 @@ void ar_gemm_forward(const ar_op_call *call) {
         .x = call->x[0],
         .w = call->weight,
         .bias = call->bias,
+        .residual = call->residual,
         .y = call->y,
         .first = lists->first,
         .segments = lists->segments,

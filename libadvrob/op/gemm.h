@@ -5,11 +5,12 @@
 
 #include "op.h"
 
-int32_t ar_gemm_prepare(const ar_attributes *attributes, const ar_shape *in, const ar_shape *out,
-                        ar_arena *arena, const void **prepared);
-void ar_gemm_pack(const ar_attributes *attributes, const ar_shape *in, const ar_kernels *kernels,
-                  const ar_real *const parameters[AR_MAX_PARAMETERS], ar_real *forward,
-                  ar_real *backward);
+/* Lists of the passes that run as a gemm (the weight gradient always has its own), and packing for
+ * them. */
+int32_t ar_gemm_prepare(const ar_op_setup *setup, bool forward, bool backward,
+                        const void **prepared);
+void ar_gemm_pack_forward(const ar_op_setup *setup, const ar_real *weight, ar_real *packed);
+void ar_gemm_pack_backward(const ar_op_setup *setup, const ar_real *weight, ar_real *packed);
 void ar_gemm_forward(const ar_op_call *call);
 void ar_gemm_backward(const ar_op_call *call);
 void ar_gemm_gradient(const ar_op_gradient *call);

@@ -7,14 +7,15 @@ static int32_t infer(const ar_attributes *attributes, const ar_shape *in, ar_sha
     return ADVROB_OK;
 }
 
-static int32_t prepare(const ar_attributes *attributes, const ar_shape *in, const ar_shape *out,
-                       ar_arena *arena, const void **prepared) {
-    ar_attributes whole = *attributes;
-    whole.kernel[0] = in->h;
-    whole.kernel[1] = in->w;
+static int32_t prepare(const ar_op_setup *setup, const void **prepared) {
+    ar_op_setup own = *setup;
+    ar_attributes whole = *setup->attributes;
+    whole.kernel[0] = setup->in[0].h;
+    whole.kernel[1] = setup->in[0].w;
     whole.stride[0] = whole.stride[1] = 1;
     whole.padding[0] = whole.padding[1] = 0;
-    return ar_window_pool_lists(&whole, in, out, arena, prepared);
+    own.attributes = &whole;
+    return ar_window_pool_lists(&own, prepared);
 }
 
 const ar_op ar_op_global_avg_pool = {

@@ -29,6 +29,18 @@ static int64_t macs(const ar_attributes *attributes, const ar_shape *in, const a
     return (int64_t)in->c * out->c;
 }
 
+static int32_t prepare(const ar_op_setup *setup, const void **prepared) {
+    return ar_gemm_prepare(setup, true, true, prepared);
+}
+
+static void pack(const ar_op_setup *setup, const void *prepared,
+                 const ar_real *const parameters[AR_MAX_PARAMETERS], ar_real *forward,
+                 ar_real *backward) {
+    (void)prepared;
+    ar_gemm_pack_forward(setup, parameters[AR_WEIGHT], forward);
+    ar_gemm_pack_backward(setup, parameters[AR_WEIGHT], backward);
+}
+
 const ar_op ar_op_linear = {
     .name = "linear",
     .help = "linear layer with weight [out, in] and bias",
@@ -36,11 +48,12 @@ const ar_op ar_op_linear = {
     .prune = AR_PRUNE_PRODUCES,
     .fuses_relu = true,
     .fuses_gate = true,
+    .fuses_residual = true,
     .infer = infer,
     .parameters = parameters,
     .macs = macs,
-    .prepare = ar_gemm_prepare,
-    .pack = ar_gemm_pack,
+    .prepare = prepare,
+    .pack = pack,
     .forward = ar_gemm_forward,
     .backward = ar_gemm_backward,
     .gradient = ar_gemm_gradient,

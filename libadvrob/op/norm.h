@@ -22,6 +22,12 @@ double ar_norm_scale(const ar_attributes *attributes, ar_real weight, double var
 /* The two numbers of backward (ar_norm) after ar_norm_gradient. */
 void ar_norm_backward_terms(const ar_attributes *attributes, double count,
                             const ar_channel *channel, ar_real *dy_mean, ar_real *slope);
+/* A layer with a batch norm behind it as one: new_weight = weight * scale, new_bias =
+ * (bias - mean) * scale + shift (Jacob et al. 2018, arXiv 1712.05877, section 3.2). weight is
+ * [channels][per]; bias NULL: 0; values: the norm's parameters by role. */
+void ar_norm_fold(const ar_attributes *attributes, const ar_real *const values[AR_MAX_PARAMETERS],
+                  int64_t channels, int64_t per, const ar_real *weight, const ar_real *bias,
+                  ar_real *new_weight, ar_real *new_bias);
 /* New running statistics: the batch's share is `momentum`, its variance the unbiased one. */
 void ar_norm_move(const ar_attributes *attributes, double count, const ar_channel *channel,
                   ar_real *mean, ar_real *variance);

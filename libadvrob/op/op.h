@@ -56,6 +56,16 @@ typedef struct ar_draws {
     const int64_t *ids; /* one an image: the number of the sample's visit */
 } ar_draws;
 
+/* What a node's preparation may depend on; `prepared` is made from it once. */
+typedef struct ar_op_setup {
+    const ar_attributes *attributes;
+    ar_shape in[AR_MAX_INPUTS], out;
+    const ar_kernels *kernels;
+    int32_t winograd; /* the largest Winograd tile that is allowed: 0, 2 or 4 */
+    bool first;       /* its input is the model's */
+    ar_arena *arena;
+} ar_op_setup;
+
 /* One tile through one node, forward or backward. */
 typedef struct ar_op_call {
     const ar_kernels *kernels;
@@ -66,6 +76,8 @@ typedef struct ar_op_call {
     const ar_real *x[AR_MAX_INPUTS]; /* backward: of a `whole_batch` operator only */
     ar_real *y;
     const ar_real *weight, *bias; /* packed for this direction; bias NULL when there is none */
+    const ar_real *residual;      /* forward: of y's shape, added before the ReLU; NULL: none */
+    ar_real *scratch;             /* of scratch_size bytes */
     const ar_norm *norm;          /* of an operator that is `whole_batch` */
     const ar_draws *draws;        /* NULL outside training */
     int32_t node;                 /* its number in the graph: for draws */
@@ -95,7 +107,7 @@ typedef struct ar_op {
     const char *name, *help;
     int32_t inputs;
     int32_t prune; /* AR_PRUNE_* */
-    bool fuses_relu, fuses_gate;
+    bool fuses_relu, fuses_gate, fuses_residual;
     /* Batch norm: with batch statistics the graph is cut here, its tiles wait for each other
      * (model/tiles.c), and backward reads the input. Its parameter gradients come from the sums at
      * the cut. */
@@ -107,15 +119,18 @@ typedef struct ar_op {
                        ar_parameter_shape shapes[AR_MAX_PARAMETERS]);
     /* Multiply-adds of one image, padding counted; NULL: none. */
     int64_t (*macs)(const ar_attributes *attributes, const ar_shape *in, const ar_shape *out);
-    /* Index lists that depend on shapes alone; NULL: none are needed. */
-    int32_t (*prepare)(const ar_attributes *attributes, const ar_shape *in, const ar_shape *out,
-                       ar_arena *arena, const void **prepared);
-    /* Packs the parameters for forward and backward (each as large as the weight). */
-    void (*pack)(const ar_attributes *attributes, const ar_shape *in, const ar_kernels *kernels,
+    /* What depends on shapes alone: the way of computing, index lists. NULL: nothing does. */
+    int32_t (*prepare)(const ar_op_setup *setup, const void **prepared);
+    /* Values of the packed parameters, forward and backward; NULL: each as the weight. */
+    void (*packed_count)(const ar_op_setup *setup, const void *prepared, int64_t count[2]);
+    void (*pack)(const ar_op_setup *setup, const void *prepared,
                  const ar_real *const parameters[AR_MAX_PARAMETERS], ar_real *forward,
                  ar_real *backward);
     /* Bytes of state of a tile; NULL: none. A fused ReLU's bits are the planner's. */
     size_t (*state_size)(const ar_shape *out, int32_t lanes);
+    /* Bytes that a pass needs for itself; NULL: none. */
+    size_t (*scratch_size)(const ar_op_setup *setup, const void *prepared, int32_t lanes,
+                           bool backward);
     void (*forward)(const ar_op_call *call);
     void (*backward)(const ar_op_call *call);
     void (*gradient)(const ar_op_gradient *call); /* NULL: no parameters */

@@ -39,9 +39,11 @@ void ar_window_range(int32_t o, int32_t stride, int32_t padding, int32_t kernel,
     *end = start + kernel > extent_in ? extent_in - start : kernel;
 }
 
-int32_t ar_window_pool_lists(const ar_attributes *a, const ar_shape *in, const ar_shape *out,
-                             ar_arena *arena, const void **prepared) {
+int32_t ar_window_pool_lists(const ar_op_setup *setup, const void **prepared) {
     int32_t status = ADVROB_OK;
+    const ar_attributes *a = setup->attributes;
+    const ar_shape *in = &setup->in[0], *out = &setup->out;
+    ar_arena *arena = setup->arena;
     void *block;
     size_t pixels = (size_t)ar_shape_pixels(*out), taps = (size_t)a->kernel[0] * a->kernel[1];
     AR_TRY(ar_window_check_lists(a, out));

@@ -20,8 +20,7 @@ typedef struct ar_pool_lists {
     int32_t *first, *index;
     ar_real *scale;
 } ar_pool_lists;
-int32_t ar_window_pool_lists(const ar_attributes *attributes, const ar_shape *in,
-                             const ar_shape *out, ar_arena *arena, const void **prepared);
+int32_t ar_window_pool_lists(const ar_op_setup *setup, const void **prepared);
 /* Fills the common part of a pooling call. */
 ar_pool_call ar_window_pool_call(const ar_op_call *call);
 /* Both passes of average pooling, whatever the window. */

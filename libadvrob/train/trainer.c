@@ -101,7 +101,7 @@ int32_t ar_trainer_create(advrob_model *model, const ar_optimizer *optimizer, in
     ar_trainer *trainer = NULL;
     ar_program *program = NULL;
     void *block = NULL;
-    AR_TRY(ar_model_program(model, &program));
+    AR_TRY(ar_model_program(model, batch_statistics, &program));
     AR_TRY(ar_calloc(&model->ctx->memory, 1, sizeof *trainer, "trainer", &block));
     trainer = block;
     trainer->model = model;
@@ -188,7 +188,7 @@ static int32_t apply_update(step_job *job) {
     ar_tiles_move_statistics(t->tiles, t->model->slab);
     AR_TRY(ar_model_check_finite(t->model));
     ar_model_changed(t->model);
-    AR_TRY(ar_program_update(t->program));
+    AR_TRY(ar_model_update_programs(t->model));
 out:
     if (status < 0) {
         memcpy(t->model->slab, t->weights_before, weights);

@@ -77,7 +77,7 @@ static void train(const char *where, advrob_model *model, const ar_safetensors *
     double *losses = malloc(sizeof(double) * (size_t)n);
     for (int64_t step = 0; step < steps; step++) {
         double mean = 0;
-        test_ok(ar_model_program(model, &program));
+        test_ok(ar_model_program(model, false, &program));
         batch_gradient(program, ar_tile_lanes(n), n, x, y, losses, gradient, NULL);
         for (int64_t i = 0; i < n; i++)
             mean += losses[i] / (double)n;
@@ -138,7 +138,7 @@ static answers run_net(advrob_context *ctx, const char *net, const ar_safetensor
     compare_floats(where, file, "dx", a.dx, TOLERANCE_NET_GRADIENT, &worst_dx);
     compare_losses(where, n, a.losses, loss);
     ar_target_release(target);
-    test_ok(ar_model_program(model, &program));
+    test_ok(ar_model_program(model, false, &program));
     float *dx = malloc(sizeof(float) * (size_t)a.dx_count);
     batch_gradient(program, 8, n, x, y, a.losses, a.gradient, dx); /* the cut may be any */
     compare_slab(where, model, file, "grad", a.gradient, TOLERANCE_NET_GRADIENT, &worst_gradient);

@@ -72,7 +72,7 @@ static const char *input_name(const one_op *o, int32_t k, bool gradient) {
 }
 
 static void check_op(const char *where, const ar_safetensors *file, const ar_kernels *kernels,
-                     int32_t lanes) {
+                     int32_t lanes, int32_t winograd) {
     char name[64];
     int64_t n;
     one_op o;
@@ -81,7 +81,7 @@ static void check_op(const char *where, const ar_safetensors *file, const ar_ker
     ar_shape in[AR_MAX_INPUTS] = {image_shape(file, two ? "x0" : "x", &n)};
     if (two) in[1] = image_shape(file, "x1", &n);
     op_name(file, name);
-    one_op_open(&o, ctx, kernels, name, &attributes, in, lanes, n);
+    one_op_open(&o, ctx, kernels, name, &attributes, in, lanes, n, winograd);
     for (int32_t k = 0; k < o.op->inputs; k++)
         fill(file, input_name(&o, k, false), n * ar_shape_count(in[k]), o.x[k]);
     if (o.parameters[0] > 0) fill(file, "weight", o.parameters[0], o.weight);
@@ -126,8 +126,12 @@ static int32_t each_file(const char *folder,
 
 static void check_op_file(const char *where, const ar_safetensors *file,
                           const ar_kernels *kernels) {
-    check_op(where, file, kernels, 8);
-    check_op(where, file, kernels, 16);
+    ar_kernels small = *kernels; /* Winograd for these layers, whether or not it pays */
+    small.winograd_channels = 1;
+    for (int32_t winograd = 0; winograd <= 4; winograd += 2) {
+        check_op(where, file, &small, 8, winograd);
+        check_op(where, file, &small, 16, winograd);
+    }
 }
 
 static void test_operators(void **state) {

@@ -99,10 +99,11 @@ static void check_values(one_op *o, const char *what, ar_real *values, const ar_
     }
 }
 
-static void check_case(advrob_context *ctx, const op_case *c) {
+static void check_case(advrob_context *ctx, const op_case *c, int32_t winograd) {
     one_op o;
-    one_op_open(&o, ctx, ar_kernels_get(AR_CPU_PORTABLE, false), c->op, &c->attributes, c->in, 8,
-                3);
+    ar_kernels kernels = *ar_kernels_get(AR_CPU_PORTABLE, false);
+    kernels.winograd_channels = 1;
+    one_op_open(&o, ctx, &kernels, c->op, &c->attributes, c->in, 8, 3, winograd);
     for (int32_t k = 0; k < o.op->inputs; k++)
         spread(o.x[k], o.n * ar_shape_count(o.in[k]), k);
     spread(o.weight, o.parameters[0], 2);
@@ -129,7 +130,9 @@ static void test_operators(void **state) {
         int32_t found = 0;
         for (size_t k = 0; k < count; k++) {
             if (strcmp(cases[k].op, ar_op_at(i)->name) != 0) continue;
-            check_case(ctx, &cases[k]);
+            check_case(ctx, &cases[k], 0);
+            if (strcmp(cases[k].op, "conv2d") == 0) check_case(ctx, &cases[k], 2);
+            if (strcmp(cases[k].op, "conv2d") == 0) check_case(ctx, &cases[k], 4);
             found++;
         }
         if (found == 0) fail_msg("operator %s has no case here", ar_op_at(i)->name);
@@ -228,7 +231,7 @@ static void check_net(advrob_model *model) {
         for (int64_t k = 0; k < model->parameters[i].count && model->parameters[i].rank == 1; k++)
             model->slab[model->parameters[i].offset + k] = 0.2 * ar_rng_normal(&rng);
     ar_model_changed(model);
-    test_ok(ar_model_program(model, &n.program));
+    test_ok(ar_model_program(model, false, &n.program));
     test_ok(ar_workspace_take(n.program, AR_RUN_TRAIN, 8, &n.workspace));
     n.x = malloc(sizeof(float) * (size_t)(IMAGES * n.image));
     n.dout = malloc(sizeof(float) * (size_t)(IMAGES * n.classes));

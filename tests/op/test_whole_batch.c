@@ -124,7 +124,7 @@ static void check_batch(int64_t n, int32_t groups, bool batch_statistics, int32_
             *value += 0.3 * (2 * (double)ar_rng_uniform(&rng) - 1);
         }
     ar_model_changed(w.model);
-    test_ok(ar_model_program(w.model, &w.program));
+    test_ok(ar_model_program(w.model, true, &w.program));
     test_ok(ar_tiles_create(w.program, AR_RUN_TRAIN, batch_statistics, n, groups, &w.tiles));
     w.ids = calloc((size_t)n, sizeof *w.ids);
     for (int64_t i = 0; i < n; i++)

@@ -50,7 +50,7 @@ static inline void golden_batch_run(golden_batch *b, advrob_model *model, bool b
     double *row = malloc(sizeof(double) * (size_t)classes);
     ar_real *scratch = malloc(sizeof(ar_real) * (size_t)b->slab_count);
     assert_true(row != NULL && scratch != NULL);
-    test_ok(ar_model_program(model, &program));
+    test_ok(ar_model_program(model, batch_statistics, &program));
     test_ok(ar_tiles_create(program, AR_RUN_TRAIN, batch_statistics, b->n, 1, &tiles));
     test_ok(ar_tiles_forward(tiles, b->n, &x, NULL, &out));
     if (labels != NULL)

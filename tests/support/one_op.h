@@ -17,6 +17,7 @@ typedef struct one_op {
     ar_parameter_shape shapes[AR_MAX_PARAMETERS];
     int64_t parameters[AR_MAX_PARAMETERS]; /* number of values: weight, bias */
     ar_arena arena;
+    ar_op_setup setup;
     const void *prepared;
     /* Plain: inputs and parameters in, results out. */
     ar_real *x[AR_MAX_INPUTS], *y, *dy, *dx[AR_MAX_INPUTS];
@@ -24,7 +25,7 @@ typedef struct one_op {
     ar_real *mean, *var; /* running statistics, which one_op_open makes up */
     ar_norm norm;        /* of a batch norm, frozen */
     /* Packed. */
-    ar_real *forward, *backward, *scratch;
+    ar_real *forward, *backward, *scratch, *room[2];
     ar_real *tile_x[ONE_OP_TILES][AR_MAX_INPUTS], *tile_y[ONE_OP_TILES], *tile_dy[ONE_OP_TILES];
     uint8_t *state[ONE_OP_TILES];
 } one_op;
@@ -48,7 +49,8 @@ static inline int32_t one_op_count(const one_op *o, int32_t tile) {
 
 static inline void one_op_open(one_op *o, advrob_context *ctx, const ar_kernels *kernels,
                                const char *name, const ar_attributes *attributes,
-                               const ar_shape in[AR_MAX_INPUTS], int32_t lanes, int64_t n) {
+                               const ar_shape in[AR_MAX_INPUTS], int32_t lanes, int64_t n,
+                               int32_t winograd) {
     memset(o, 0, sizeof *o);
     *o = (one_op){.kernels = kernels,
                   .op = ar_op_find(name),
@@ -61,8 +63,13 @@ static inline void one_op_open(one_op *o, advrob_context *ctx, const ar_kernels 
     memcpy(o->in, in, sizeof o->in);
     ar_arena_init(&o->arena, &ctx->memory);
     test_ok(o->op->infer(&o->attributes, o->in, &o->out));
-    if (o->op->prepare != NULL)
-        test_ok(o->op->prepare(&o->attributes, o->in, &o->out, &o->arena, &o->prepared));
+    o->setup = (ar_op_setup){.attributes = &o->attributes,
+                             .in = {o->in[0], o->in[1]},
+                             .out = o->out,
+                             .kernels = kernels,
+                             .winograd = winograd,
+                             .arena = &o->arena};
+    if (o->op->prepare != NULL) test_ok(o->op->prepare(&o->setup, &o->prepared));
     if (o->op->parameters != NULL) o->op->parameters(&o->attributes, o->in, o->shapes);
     for (int32_t i = 0; i < AR_MAX_PARAMETERS; i++)
         if (o->shapes[i].rank > 0)
@@ -78,8 +85,12 @@ static inline void one_op_open(one_op *o, advrob_context *ctx, const ar_kernels 
         o->mean[c] = (ar_real)(c % 5 - 2) / 4;
         o->var[c] = (ar_real)(c % 7 + 1) / 4;
     }
-    o->forward = one_op_reals(weights);
-    o->backward = one_op_reals(weights);
+    int64_t packed[2] = {weights, weights};
+    if (o->op->packed_count != NULL) o->op->packed_count(&o->setup, o->prepared, packed);
+    o->forward = one_op_reals(packed[0]);
+    o->backward = one_op_reals(packed[1]);
+    for (int32_t i = 0; i < 2 && o->op->scratch_size != NULL; i++)
+        o->room[i] = one_op_block(o->op->scratch_size(&o->setup, o->prepared, lanes, i == 1));
     o->scratch = one_op_reals(weights);
     o->y = one_op_reals(n * ar_shape_count(o->out));
     o->dy = one_op_reals(n * ar_shape_count(o->out));
@@ -98,9 +109,9 @@ static inline void one_op_open(one_op *o, advrob_context *ctx, const ar_kernels 
 }
 
 static inline void one_op_close(one_op *o) {
-    void *blocks[] = {o->weight, o->dweight, o->bias,     o->dbias,   o->mean,
-                      o->var,    o->forward, o->backward, o->scratch, o->y,
-                      o->dy,     o->x[0],    o->x[1],     o->dx[0],   o->dx[1]};
+    void *blocks[] = {o->weight,  o->dweight,  o->bias,    o->dbias,   o->mean,   o->var,
+                      o->forward, o->backward, o->scratch, o->y,       o->dy,     o->x[0],
+                      o->x[1],    o->dx[0],    o->dx[1],   o->room[0], o->room[1]};
     for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++)
         free(blocks[i]);
     for (int32_t t = 0; t < o->tiles; t++) {
@@ -150,8 +161,7 @@ static inline ar_op_call one_op_call(const one_op *o, int32_t t) {
 /* x -> y */
 static inline void one_op_forward(one_op *o) {
     const ar_real *const values[AR_MAX_PARAMETERS] = {o->weight, o->bias, o->mean, o->var};
-    if (o->op->pack != NULL)
-        o->op->pack(&o->attributes, o->in, o->kernels, values, o->forward, o->backward);
+    if (o->op->pack != NULL) o->op->pack(&o->setup, o->prepared, values, o->forward, o->backward);
     o->norm = (ar_norm){.mean = o->mean, .scale = o->forward, .shift = o->bias};
     for (int32_t t = 0; t < o->tiles; t++) {
         ar_op_call call = one_op_call(o, t);
@@ -161,6 +171,7 @@ static inline void one_op_forward(one_op *o) {
         }
         call.y = o->tile_y[t];
         call.weight = o->forward;
+        call.scratch = o->room[0];
         call.bias = o->parameters[1] > 0 ? o->bias : NULL;
         o->op->forward(&call);
         one_op_tile(o, t, o->out, o->y, o->tile_y[t], true);
@@ -177,6 +188,7 @@ static inline void one_op_backward(one_op *o, bool accumulate, int32_t piece) {
         x[t] = o->tile_x[t][0];
         call.dy = dy[t] = o->tile_dy[t];
         call.weight = o->backward;
+        call.scratch = o->room[1];
         for (int32_t k = 0; k < o->op->inputs; k++) {
             int64_t count = ar_shape_count(o->in[k]) * o->lanes;
             call.dx[k] = one_op_reals(count);

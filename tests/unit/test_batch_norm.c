@@ -88,7 +88,7 @@ static void run_pass(advrob_model *model, int64_t room, const float *x, pass *p)
     assert_true(model->slab_count <= 1024);
     for (int32_t i = 0; i < 80; i++)
         dout[i] = (float)(i % 5 - 2) / 4;
-    test_ok(ar_model_program(model, &program));
+    test_ok(ar_model_program(model, true, &program));
     test_ok(ar_tiles_create(program, AR_RUN_TRAIN, true, room, 1, &tiles));
     test_ok(ar_tiles_forward(tiles, 8, &x, &draws, &logits));
     test_ok(ar_tiles_backward(tiles, &const_dout, &dx));
@@ -539,7 +539,7 @@ static void test_dropout(void **state) {
         ids[i] = 100 + i;
         swapped[i] = 100 + (i ^ 1);
     }
-    test_ok(ar_model_program(model, &program));
+    test_ok(ar_model_program(model, true, &program));
     test_ok(ar_tiles_create(program, AR_RUN_TRAIN, true, N, 1, &tiles));
     const float *in = x;
     test_ok(ar_tiles_forward(tiles, N, &in, &(ar_draws){1, ids}, &y));

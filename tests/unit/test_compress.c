@@ -158,7 +158,7 @@ static advrob_model *masked_net(const advrob_model *m, const masks *k) {
 static float *run_net(advrob_model *m, int64_t n, const float *x) {
     ar_program *program;
     float *out = malloc(sizeof(float) * (size_t)(n * ar_model_classes(m)));
-    test_ok(ar_model_program(m, &program));
+    test_ok(ar_model_program(m, false, &program));
     test_ok(ar_program_forward(program, n, x, out));
     return out;
 }

@@ -41,7 +41,7 @@ static void ask(advrob_model *model, int64_t n, int64_t at, const float *others,
         y[i] = (int32_t)(i % classes);
     y[at] = 1;
     memset(a, 0, sizeof *a);
-    test_ok(ar_model_program(model, &program));
+    test_ok(ar_model_program(model, false, &program));
     test_ok(ar_program_forward(program, n, x, logits));
     memcpy(a->direct, logits + at * classes, sizeof(float) * (size_t)classes);
     test_ok(ar_target_from_model(model, &target));
@@ -113,7 +113,7 @@ static void test_steady_state(void **state) {
         float *x = test_images(LARGEST, size, 1), out[LARGEST * 5];
         ar_program *program;
         ar_workspace *all[3];
-        test_ok(ar_model_program(model, &program));
+        test_ok(ar_model_program(model, false, &program));
         for (int32_t i = 0; i < threads; i++) /* as if every worker had had a tile */
             test_ok(ar_workspace_take(program, AR_RUN_FORWARD, 16, &all[i]));
         for (int32_t i = 0; i < threads; i++)
@@ -139,20 +139,38 @@ static void test_steady_state(void **state) {
 
 /* ---- memory plans ---- */
 
+/* More than any pass of the nets here wants for itself. */
+static size_t largest_scratch(const ar_program *program) {
+    size_t largest = 0;
+    for (int32_t s = 0; s < program->count; s++) {
+        const ar_step *step = &program->steps[s];
+        const ar_op *op = program->model->nodes[step->node].op;
+        for (int32_t backward = 0; backward < 2 && op->scratch_size != NULL; backward++) {
+            size_t size = op->scratch_size(&step->setup, step->prepared, 16, backward == 1);
+            if (size > largest) largest = size;
+        }
+    }
+    return largest;
+}
+
 /* A plan with the same buffers, each with room of its own. */
 static ar_plan unshared(const ar_program *program, const ar_plan *plan, size_t *store) {
     int32_t nodes = program->model->node_count, steps = program->count;
-    size_t largest = 0, *next = store;
-    const size_t *const from[4] = {plan->value, plan->gradient, plan->state, plan->mask};
-    const int32_t counts[4] = {nodes, nodes, steps + 1, steps + 1};
-    size_t *to[4];
+    enum { KINDS = 6 };
+    static const bool nothing_shared[64];
+    size_t largest = largest_scratch(program), *next = store;
+    const size_t *const from[KINDS] = {plan->value, plan->gradient,   plan->state,
+                                       plan->mask,  plan->scratch[0], plan->scratch[1]};
+    const int32_t counts[KINDS] = {nodes, nodes, steps + 1, steps + 1, steps, steps};
+    size_t *to[KINDS];
+    assert_true(steps <= 64);
     ar_plan own = {.size = 0};
     for (int32_t i = 0; i < nodes; i++) {
         size_t bytes =
             (size_t)ar_shape_count(program->model->nodes[i].shape) * 16 * sizeof(ar_real);
         if (bytes > largest) largest = bytes;
     }
-    for (int32_t kind = 0; kind < 4; kind++) {
+    for (int32_t kind = 0; kind < KINDS; kind++) {
         to[kind] = next;
         next += counts[kind];
         for (int32_t i = 0; i < counts[kind]; i++) {
@@ -166,6 +184,9 @@ static ar_plan unshared(const ar_program *program, const ar_plan *plan, size_t *
     own.gradient = to[1];
     own.state = to[2];
     own.mask = to[3];
+    own.scratch[0] = to[4];
+    own.scratch[1] = to[5];
+    own.shared = nothing_shared;
     return own;
 }
 
@@ -204,7 +225,7 @@ static int32_t finite_floats(const uint8_t *bytes, size_t size) {
 static size_t check_plan(ar_program *program, int32_t mode, int32_t lanes) {
     enum { ROOM = 1 << 20 };
     ar_workspace *w, own;
-    size_t *store = calloc(4 * ((size_t)program->model->node_count + 1), sizeof(size_t));
+    size_t *store = calloc(6 * ((size_t)program->model->node_count + 1), sizeof(size_t));
     int64_t size = ar_shape_count(program->model->nodes[0].shape);
     int64_t outputs = ar_shape_count(program->model->nodes[program->output].shape);
     float *x = test_images(lanes, size, 7), *dout = test_images(lanes, outputs, 8);
@@ -246,10 +267,11 @@ static void test_plans(void **state) {
     for (size_t n = 0; n < sizeof nets / sizeof nets[0]; n++) {
         advrob_model *model = test_net(ctx, nets[n]);
         bool large = strcmp(nets[n], "eight_layer_conv") == 0;
-        for (int32_t output = large ? ar_model_output(model) : 0; output < model->node_count;
-             output++) { /* cut off after every node */
+        int32_t first = large ? ar_model_output(model) : 0;
+        for (int32_t i = 2 * first; i < 2 * model->node_count; i++) {
+            int32_t output = i / 2; /* cut off after every node, fused and plain */
             ar_program *program;
-            test_ok(ar_program_create(model, output, &program));
+            test_ok(ar_program_create(model, output, i % 2 == 1, &program));
             for (int32_t lanes = 8; lanes <= 16; lanes += 8) {
                 if (large) continue;
                 for (int32_t mode = 0; mode < AR_RUN_MODES; mode++, checked++)
@@ -280,8 +302,8 @@ static void test_inner_node(void **state) {
     ar_program *conv, *relu;
     float *x = test_images(5, 64, 2), before[5 * 4 * 64], after[5 * 4 * 64];
     int32_t negative = 0;
-    test_ok(ar_program_create(model, ar_model_find_node(model, "conv1"), &conv));
-    test_ok(ar_program_create(model, ar_model_find_node(model, "relu1"), &relu));
+    test_ok(ar_program_create(model, ar_model_find_node(model, "conv1"), false, &conv));
+    test_ok(ar_program_create(model, ar_model_find_node(model, "relu1"), false, &relu));
     assert_true(!conv->steps[0].relu && relu->steps[0].relu);
     test_ok(ar_program_forward(conv, 5, x, before));
     test_ok(ar_program_forward(relu, 5, x, after));
@@ -319,8 +341,8 @@ static void test_dead_branch(void **state) {
     }
     ar_model_changed(lean);
     ar_model_changed(fat);
-    test_ok(ar_model_program(lean, &programs[0]));
-    test_ok(ar_model_program(fat, &programs[1]));
+    test_ok(ar_model_program(lean, false, &programs[0]));
+    test_ok(ar_model_program(fat, false, &programs[1]));
     for (int32_t i = 0; i < 2; i++)
         test_ok(ar_program_forward(programs[i], 9, x, out[i]));
     assert_memory_equal(out[0], out[1], sizeof out[0]);

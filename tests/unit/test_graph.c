@@ -20,7 +20,7 @@ static void test_memory_limit(void **state) {
         advrob_model *copy = NULL;
         ctx->memory.limit = ctx->memory.used + room;
         int32_t status = ar_model_clone(model, &copy);
-        if (status == ADVROB_OK) status = ar_model_program(copy, &program);
+        if (status == ADVROB_OK) status = ar_model_program(copy, false, &program);
         if (status == ADVROB_OK) status = ar_program_forward(program, 40, x, before);
         if (status != ADVROB_OK) {
             assert_int_equal(status, ADVROB_E_NOMEM);
@@ -30,7 +30,7 @@ static void test_memory_limit(void **state) {
     }
     ctx->memory.limit = 0;
     assert_true(failures > 3 && failures < 130);
-    test_ok(ar_model_program(model, &program));
+    test_ok(ar_model_program(model, false, &program));
     test_ok(ar_program_forward(program, 40, x, before));
     test_ok(ar_target_from_model(model, &target));
     ctx->memory.limit = ctx->memory.used + 3000;

@@ -57,7 +57,7 @@ static values values_of(advrob_model *model, int32_t node, const advrob_dataset 
     ar_program *program;
     r.v = malloc(sizeof(float) * (size_t)r.count);
     test_ok(ar_dataset_gather(data, 0, NULL, n, x, NULL));
-    test_ok(ar_program_create(model, node, &program));
+    test_ok(ar_program_create(model, node, false, &program));
     test_ok(ar_program_forward(program, n, x, r.v));
     ar_program_destroy(program);
     for (int64_t i = 0; i < r.count; i++) {
@@ -171,7 +171,7 @@ static void check_records(advrob_model *m, const advrob_dataset *data, int32_t b
     assert_true(!ar_model_quantized(m) && ar_model_quantized(q));
     assert_memory_equal(m->slab, q->slab, sizeof(ar_real) * (size_t)m->slab_count);
     check_points(q, true);
-    test_ok(ar_model_program(q, &program));
+    test_ok(ar_model_program(q, false, &program));
     for (int32_t i = 0; i < q->node_count; i++) {
         const ar_node *node = &q->nodes[i];
         if (node->weight >= 0) {
@@ -227,7 +227,7 @@ static void test_zero_filter(void **state) {
         ar_program *program;
         snprintf(text, sizeof text, "weight_bits=%d", bits);
         test_ok(quantize(m, data, text, &q));
-        test_ok(ar_model_program(q, &program));
+        test_ok(ar_model_program(q, false, &program));
         for (int64_t i = 0; i < p->count / p->shape[0]; i++)
             assert_true(fabsf(program->effective[p->offset + i]) <= 1e-37f);
         assert_true(fabsf(program->effective[p->offset + p->count - 1]) > 1e-3f || bits > 1);

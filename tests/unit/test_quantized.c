@@ -119,7 +119,7 @@ static void library_quantized(advrob_model *model, quantized *q) {
     ar_workspace *tiles[2];
     ar_real *scratch = calloc((size_t)model->slab_count, sizeof(ar_real));
     ar_real *gradient = calloc((size_t)model->slab_count, sizeof(ar_real));
-    test_ok(ar_model_program(model, &program));
+    test_ok(ar_model_program(model, false, &program));
     for (int32_t t = 0; t < 2; t++) {
         int32_t count = t == 0 ? 8 : QN - 8;
         test_ok(ar_workspace_take(program, AR_RUN_TRAIN, 8, &tiles[t]));
@@ -213,7 +213,7 @@ static void test_recompiled(void **state) {
         advrob_model *models[2];
         ar_program *program;
         models[0] = test_net(ctx, "tiny");
-        test_ok(ar_model_program(models[0], &program));
+        test_ok(ar_model_program(models[0], false, &program));
         test_ok(ar_program_forward(program, 6, x, before));
         test_ok(ar_model_clone(models[0], &models[1]));
         for (int32_t i = 0; i < 2; i++) {

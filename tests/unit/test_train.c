@@ -139,7 +139,7 @@ static void check_batch(const char *net, int64_t n, int64_t most) {
         ar_program *program;
         ar_step_result result;
         double mean = 0;
-        test_ok(ar_model_program(copy, &program));
+        test_ok(ar_model_program(copy, false, &program));
         batch_gradient(program, 8, n, x, y, losses, gradient, NULL);
         for (size_t i = 0; i < slab; i++) {
             velocity[i] = momentum * velocity[i] + (double)gradient[i] + decay * weights[i];
@@ -246,7 +246,7 @@ static void test_steady_state(void **state) {
                 ar_workspace *all[3];
                 t.data = data;
                 t.epochs = k == 0 ? 1 : 9;
-                test_ok(ar_model_program(model, &program));
+                test_ok(ar_model_program(model, false, &program));
                 for (int32_t i = 0; i < threads; i++) /* as if every worker had had a tile */
                     test_ok(ar_workspace_take(program, AR_RUN_INPUT_GRADIENT, 16, &all[i]));
                 for (int32_t i = 0; i < threads; i++)

@@ -1,0 +1,105 @@
+/* When a convolution runs by Winograd's way, and its calls. The input gradient is the same
+ * operation with the taps turned, channels and outputs exchanged, and padding 2 - p. */
+#include "winograd.h"
+
+#include "window.h"
+
+/* Shapes of a pass: those of the layer, or of its gradient from output to input. */
+static ar_winograd shapes(const ar_attributes *a, const ar_shape *in, const ar_shape *out,
+                          int32_t tile, bool backward) {
+    const ar_shape *from = backward ? out : in;
+    return (ar_winograd){
+        .m = tile,
+        .channels = from->c,
+        .outputs = backward ? in->c : out->c,
+        .h = from->h,
+        .w = from->w,
+        .padding = {backward ? 2 - a->padding[0] : a->padding[0],
+                    backward ? 2 - a->padding[1] : a->padding[1]},
+    };
+}
+
+/* Taps of one axis that lie inside the input, over all output positions. */
+static int64_t taps_inside(int32_t in, int32_t out, int32_t padding) {
+    int64_t taps = 0;
+    for (int32_t o = 0; o < out; o++) {
+        int32_t begin, end;
+        ar_window_range(o, 1, padding, 3, in, &begin, &end);
+        taps += end - begin;
+    }
+    return taps;
+}
+
+static int64_t products(const ar_winograd *w, int32_t tile) {
+    int64_t down = (w->h + 2 * w->padding[0] - 2 + tile - 1) / tile;
+    int64_t across = (w->w + 2 * w->padding[1] - 2 + tile - 1) / tile;
+    return down * across * (tile + 2) * (tile + 2);
+}
+
+int32_t ar_winograd_tile(const ar_op_setup *setup, bool backward) {
+    const ar_attributes *a = setup->attributes;
+    int32_t least = setup->kernels->winograd_channels, best = 0;
+    for (int32_t axis = 0; axis < 2; axis++)
+        if (a->kernel[axis] != 3 || a->stride[axis] != 1 || a->padding[axis] > 2) return 0;
+    if (setup->first || least == 0 || setup->in[0].c < least || setup->out.c < least) return 0;
+    ar_winograd w = shapes(a, &setup->in[0], &setup->out, 0, backward);
+    int64_t fewest = taps_inside(w.h, w.h + 2 * w.padding[0] - 2, w.padding[0]) *
+                     taps_inside(w.w, w.w + 2 * w.padding[1] - 2, w.padding[1]);
+    for (int32_t tile = 2; tile <= setup->winograd; tile += 2) {
+        int64_t cost = products(&w, tile) * 5 / 4; /* the transforms' share */
+        if (cost >= fewest) continue;
+        fewest = cost;
+        best = tile;
+    }
+    return best;
+}
+
+void ar_winograd_pack_weight(const ar_op_setup *setup, int32_t tile, bool backward,
+                             const ar_real *weight, ar_real *packed) {
+    int64_t in = setup->in[0].c, out = setup->out.c;
+    ar_winograd_pack call = {
+        .m = tile,
+        .channels = (int32_t)(backward ? out : in),
+        .outputs = (int32_t)(backward ? in : out),
+        .weights = weight,
+        .output_stride = backward ? 9 : 9 * in,
+        .channel_stride = backward ? 9 * in : 9,
+        .turn = backward,
+        .packed = packed,
+    };
+    setup->kernels->winograd_pack(&call);
+}
+
+size_t ar_winograd_scratch_size(const ar_op_setup *setup, int32_t tile, int32_t lanes,
+                                bool backward) {
+    ar_winograd call = shapes(setup->attributes, &setup->in[0], &setup->out, tile, backward);
+    call.lanes = lanes;
+    return setup->kernels->winograd_scratch(&call);
+}
+
+void ar_winograd_forward(const ar_op_call *call, int32_t tile) {
+    ar_winograd w = shapes(call->attributes, &call->in[0], &call->out, tile, false);
+    w.lanes = call->lanes;
+    w.x = call->x[0];
+    w.weights = call->weight;
+    w.bias = call->bias;
+    w.residual = call->residual;
+    w.y = call->y;
+    w.relu = call->relu;
+    w.mask = call->state;
+    w.scratch = call->scratch;
+    call->kernels->winograd(&w);
+}
+
+void ar_winograd_backward(const ar_op_call *call, int32_t tile) {
+    ar_winograd w = shapes(call->attributes, &call->in[0], &call->out, tile, true);
+    if (call->dx[0] == NULL) return;
+    w.lanes = call->lanes;
+    w.x = call->dy;
+    w.weights = call->weight;
+    w.residual = call->accumulate[0] ? call->dx[0] : NULL;
+    w.y = call->dx[0];
+    w.gate = call->gate[0];
+    w.scratch = call->scratch;
+    call->kernels->winograd(&w);
+}
