@@ -12,6 +12,9 @@
 #define TOLERANCE_LOGITS 1e-4
 /* A vector kernel against reference C: of the sum of the absolute products. */
 #define TOLERANCE_KERNEL 1e-6
+/* Winograd against the convolution: of the sum of |w| where |x| <= 1. */
+#define TOLERANCE_WINOGRAD_2 1e-6
+#define TOLERANCE_WINOGRAD_4 1e-5
 /* Finite differences in double, relative to the largest entry of the gradient. */
 #define TOLERANCE_FINITE_DIFFERENCE 1e-6
 /* A loss against PyTorch's, relative. */

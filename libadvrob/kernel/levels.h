@@ -38,6 +38,9 @@ void ar_gemm_f32_cblas(const ar_gemm *call);
 /* x86: AVX2 and FMA */
 #define AR_GEMM_BLOCK_AVX2 6
 void ar_gemm_f32_avx2(const ar_gemm *call);
+void ar_winograd_f32_avx2(const ar_winograd *call);
+size_t ar_winograd_scratch_f32_avx2(const ar_winograd *call);
+void ar_winograd_pack_f32_avx2(const ar_winograd_pack *call);
 void ar_wgrad_f32_avx2(const ar_wgrad *call);
 void ar_max_pool_f32_avx2(const ar_pool_call *call);
 void ar_max_pool_backward_f32_avx2(const ar_pool_call *call);
