@@ -119,7 +119,7 @@ static int32_t batch_backward(advrob_target *target, void *session, int32_t n, c
     (void)target;
     (void)n;
     (void)x;
-    return ar_tiles_backward(session, &dlogits, &dx);
+    return ar_tiles_backward(session, &dlogits, &dx, NULL);
 }
 
 static void batch_destroy(advrob_target *target) {

@@ -37,17 +37,32 @@ static size_t value_bytes(const planner *p, int32_t node) {
            sizeof(ar_real);
 }
 
-/* The first to write the gradient of what it adds, and nobody reads its own gradient later: both
- * are one buffer. In training the weight gradients read it. */
-static bool shares_gradient(const planner *p, int32_t s) {
-    const ar_step *step = &p->program->steps[s];
-    return (p->mode == AR_RUN_INPUT_GRADIENT || p->mode == AR_RUN_BATCH_GRADIENT) && step->used &&
-           step->residual >= 0 && !step->accumulate[step->residual] &&
-           step->inputs[step->residual] != 0;
-}
-
 static bool has_gradient(const ar_program *program, int32_t step) {
     return program->model->nodes[program->steps[step].node].op->gradient != NULL;
+}
+
+/* Training's weight gradients read a step's gradient while tiles go on to the next stop: until then
+ * nobody may write what shares its buffer. */
+static bool stays_until_stop(const ar_program *program, int32_t s) {
+    int32_t value = program->steps[s].inputs[program->steps[s].residual];
+    const ar_step *from = &program->steps[program->producer[value]];
+    return s > 0 && ar_step_stops(program, s - 1) && (!from->masked || from->gated);
+}
+
+/* A step that is the first to write the gradient of what it adds hands its own buffer on. */
+static bool shares_gradient(const planner *p, int32_t s) {
+    const ar_step *step = &p->program->steps[s];
+    if (p->mode == AR_RUN_FORWARD || !step->used || step->residual < 0) return false;
+    if (step->accumulate[step->residual] || step->inputs[step->residual] == 0) return false;
+    return p->mode != AR_RUN_TRAIN || stays_until_stop(p->program, s);
+}
+
+/* The last moment in which weight gradients of the step may be summed: before the next stop below
+ * is left. */
+static int32_t gradient_moment(const planner *p, int32_t s) {
+    for (int32_t t = s - 1; t >= 0; t--)
+        if (ar_step_stops(p->program, t)) return backward_moment(p, t + 1);
+    return p->end;
 }
 
 /* Backward of a batch norm with batch statistics reads its input. */
@@ -59,8 +74,7 @@ static bool reads_input(const planner *p, int32_t step) {
 static void add_value(planner *p, int32_t step, ar_plan *plan) {
     const ar_program *program = p->program;
     int32_t node = step < 0 ? 0 : program->steps[step].value;
-    int32_t first = forward_moment(step), last = first, last_user = -1, read = -1;
-    bool kept = false;
+    int32_t first = forward_moment(step), last = first, last_user = -1, read = -1, kept = -1;
     if (step >= 0 && !program->steps[step].used) return;
     for (int32_t t = step + 1; t < program->count; t++) {
         const ar_step *user = &program->steps[t];
@@ -68,14 +82,15 @@ static void add_value(planner *p, int32_t step, ar_plan *plan) {
             if (user->inputs[k] == node) {
                 last = forward_moment(t);
                 last_user = t;
-                kept = kept || (k == 0 && has_gradient(program, t));
+                if (kept < 0 && k == 0 && p->mode == AR_RUN_TRAIN && has_gradient(program, t))
+                    kept = gradient_moment(p, t);
                 if (read < 0 && reads_input(p, t)) read = backward_moment(p, t);
             }
     }
     bool result = node == program->output;
     if (result) last = program->count + 1;
     if (read > last) last = read;
-    if (kept && p->mode == AR_RUN_TRAIN) last = p->end;
+    if (kept > last) last = kept;
     add(p, value_bytes(p, node), first, last, &plan->value[node]);
     if (p->mode == AR_RUN_FORWARD || (!result && last_user < 0)) return;
     int32_t born = result ? program->count + 2 : backward_moment(p, last_user);
@@ -86,7 +101,8 @@ static void add_value(planner *p, int32_t step, ar_plan *plan) {
     while (heir >= 0 && plan->shared[heir])
         heir = program->producer[program->steps[heir].inputs[program->steps[heir].residual]];
     int32_t dead = heir < 0 ? p->end : backward_moment(p, heir);
-    if (p->mode == AR_RUN_TRAIN && step >= 0 && has_gradient(program, step)) dead = p->end;
+    if (p->mode == AR_RUN_TRAIN && heir >= 0 && has_gradient(program, heir))
+        dead = gradient_moment(p, heir);
     add(p, value_bytes(p, node), born, dead, &plan->gradient[node]);
 }
 

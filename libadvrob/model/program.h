@@ -124,12 +124,16 @@ void ar_run_store_gradient(ar_workspace *workspace, float *dx);
 /* Most tiles whose gradients are summed at once. */
 #define AR_MAX_TILES 256
 
-/* Parameter gradients of a batch, batch norms' aside: 1 to AR_MAX_TILES tiles that went forward and
- * backward in AR_RUN_TRAIN, all of the same lanes. Pieces are independent; the cut depends on the
- * model alone. gradient and scratch have the slab's layout. */
-int64_t ar_run_gradient_pieces(const ar_program *program);
-void ar_run_gradient_piece(ar_workspace *const *tiles, int32_t count, int64_t piece,
+/* Parameter gradients of a step, a batch norm's of its own aside, of 1 to AR_MAX_TILES tiles of the
+ * same lanes in AR_RUN_TRAIN. They went forward, and backward down to this step, whose gradient is
+ * gated; they may go on at the same time, but not beyond the next step below that is a stop
+ * (ar_step_stops), whose buffers may be these. Pieces are independent; the cut depends on the model
+ * alone. gradient and scratch have the slab's layout. */
+int32_t ar_run_gradient_pieces(const ar_program *program, int32_t step); /* 0: it has none */
+void ar_run_gradient_piece(ar_workspace *const *tiles, int32_t count, int32_t step, int64_t piece,
                            ar_real *scratch, ar_real *gradient);
+/* Where the tiles of a batch wait for each other on their way back in training. */
+bool ar_step_stops(const ar_program *program, int32_t step);
 
 /* A value or gradient buffer of the tile ([h][w][c][lanes]); NULL if the plan has none. For tests.
  */
@@ -156,11 +160,11 @@ void ar_tiles_destroy(ar_tiles *tiles); /* NULL is fine */
  * id an image; NULL: none. E_INVALID where a batch norm has a single value to normalise. */
 int32_t ar_tiles_forward(ar_tiles *tiles, int64_t n, const float *const *x, const ar_draws *draws,
                          float *const *out);
-/* After it: dout[group] [n, outputs] -> dx[group] [n, c, h, w]; dx may be NULL in AR_RUN_TRAIN. */
-int32_t ar_tiles_backward(ar_tiles *tiles, const float *const *dout, float *const *dx);
-/* After that, in AR_RUN_TRAIN: all parameter gradients, summed over the groups. gradient and
- * scratch have the slab's layout; running statistics have gradient 0. */
-int32_t ar_tiles_gradient(ar_tiles *tiles, ar_real *scratch, ar_real *gradient);
+/* After it: dout[group] [n, outputs] -> dx[group] [n, c, h, w]; dx may be NULL in AR_RUN_TRAIN, and
+ * there: all parameter gradients, summed over the groups. gradient (NULL in other modes) has the
+ * slab's layout; running statistics have gradient 0. */
+int32_t ar_tiles_backward(ar_tiles *tiles, const float *const *dout, float *const *dx,
+                          ar_real *gradient);
 
 /* E_INVALID where batch statistics of n images would have a single value to normalise by. */
 int32_t ar_tiles_check(const ar_program *program, int64_t n);

@@ -195,17 +195,10 @@ void ar_run_backward(ar_workspace *workspace, const float *dout, float *dx) {
     if (dx != NULL) ar_run_store_gradient(workspace, dx);
 }
 
-static int64_t step_pieces(const ar_program *program, int32_t s) {
+int32_t ar_run_gradient_pieces(const ar_program *program, int32_t s) {
     const ar_node *node = &program->model->nodes[program->steps[s].node];
     if (node->op->gradient == NULL || !program->steps[s].used) return 0;
     return (node->shape.c + GRADIENT_OUTPUTS - 1) / GRADIENT_OUTPUTS;
-}
-
-int64_t ar_run_gradient_pieces(const ar_program *program) {
-    int64_t pieces = 0;
-    for (int32_t s = 0; s < program->count; s++)
-        pieces += step_pieces(program, s);
-    return pieces;
 }
 
 /* Weights that a quantization record clamps have no straight-through gradient. */
@@ -251,14 +244,11 @@ static void unfold(const ar_program *program, const ar_step *step, int32_t begin
     }
 }
 
-void ar_run_gradient_piece(ar_workspace *const *tiles, int32_t count, int64_t piece,
+void ar_run_gradient_piece(ar_workspace *const *tiles, int32_t count, int32_t s, int64_t piece,
                            ar_real *scratch, ar_real *gradient) {
     const ar_program *program = tiles[0]->program;
     const advrob_model *model = program->model;
     const ar_real *x[AR_MAX_TILES], *dy[AR_MAX_TILES];
-    int32_t s = 0;
-    while (piece >= step_pieces(program, s))
-        piece -= step_pieces(program, s++);
     const ar_step *step = &program->steps[s];
     const ar_node *node = &model->nodes[step->node];
     const ar_parameter *weight = &model->parameters[node->weight];

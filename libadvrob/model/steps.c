@@ -71,6 +71,12 @@ static void fuse(ar_program *program, bool plain) {
     }
 }
 
+bool ar_step_stops(const ar_program *program, int32_t s) {
+    const ar_step *step = &program->steps[s];
+    const ar_op *op = program->model->nodes[step->node].op;
+    return step->used && (op->gradient != NULL || op->whole_batch);
+}
+
 static bool reads(const ar_step *step, int32_t value) {
     for (int32_t k = 0; k < step->input_count; k++)
         if (step->inputs[k] == value) return true;

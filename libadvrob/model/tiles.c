@@ -28,6 +28,9 @@ struct ar_tiles {
     ar_norm *norms;            /* [groups][cut_count] */
     double *sums;              /* [groups][most][stride] */
     int64_t stride;
+    int32_t *stops; /* steps at which tiles wait for each other on their way back, rising */
+    int32_t stop_count;
+    ar_real *scratch; /* of weight gradients, in the slab's layout */
 };
 
 static const ar_node *cut_node(const ar_tiles *t, int32_t k) {
@@ -85,6 +88,16 @@ static int32_t allocate(ar_tiles *t) {
     }
     AR_TRY(take(t, all * (size_t)t->stride, sizeof(double), &block));
     t->sums = block;
+    AR_TRY(take(t, (size_t)t->program->count, sizeof(int32_t), &block));
+    t->stops = block;
+    for (int32_t s = 0; s < t->program->count; s++)
+        if (t->program->steps[s].cut >= 0 ||
+            (t->mode == AR_RUN_TRAIN && ar_step_stops(t->program, s)))
+            t->stops[t->stop_count++] = s;
+    if (t->mode == AR_RUN_TRAIN) {
+        AR_TRY(take(t, (size_t)t->program->model->slab_count, sizeof(ar_real), &block));
+        t->scratch = block;
+    }
     for (size_t i = 0; i < all; i++)
         AR_TRY(ar_workspace_take(t->program, t->mode, t->lanes, &t->workspaces[i]));
 out:
@@ -266,29 +279,47 @@ out:
     return status;
 }
 
-/* From the end of the net, or from the cut `segment` itself, back to behind the cut before. */
-static int32_t backward_piece(void *arg, int64_t piece, int32_t worker) {
-    const segment_job *job = arg;
+/* The way back from one stop to the one below, and beside it the weight gradients of the first. */
+typedef struct backward_job {
+    ar_tiles *tiles;
+    int32_t stop; /* from this one, to behind the one before; stop_count: from the end of the net */
+    int32_t pieces; /* of weight gradients, which come first: they are the longest */
+    const float *const *dout;
+    float *const *dx;
+    ar_real *gradient;
+} backward_job;
+
+static int32_t backward_tile(const backward_job *job, int64_t tile) {
     const ar_tiles *t = job->tiles;
     const ar_program *program = t->program;
     const ar_node *nodes = program->model->nodes;
-    ar_workspace *workspace = t->used[piece];
-    int32_t group, count, k = job->segment;
-    int64_t first = locate(t, piece, &group, &count);
-    bool last = k == t->cut_count;
-    (void)worker;
-    if (last)
-        ar_run_load_gradient(workspace,
-                             job->in[group] + first * ar_shape_count(nodes[program->output].shape));
-    ar_run_steps_backward(workspace, k == 0 ? 0 : program->cuts[k - 1] + 1,
-                          last ? program->count : program->cuts[k] + 1, !last, job->out != NULL);
+    ar_workspace *workspace = t->used[tile];
+    int32_t group, count, k = job->stop;
+    int64_t first = locate(t, tile, &group, &count);
+    bool end = k == t->stop_count;
+    if (end)
+        ar_run_load_gradient(workspace, job->dout[group] +
+                                            first * ar_shape_count(nodes[program->output].shape));
+    ar_run_steps_backward(workspace, k == 0 ? 0 : t->stops[k - 1] + 1,
+                          end ? program->count : t->stops[k] + 1, !end, job->dx != NULL);
     if (k > 0) {
-        int32_t step = program->cuts[k - 1];
-        ar_run_gate(workspace, step);
-        add_up(t, piece, k - 1, ar_workspace_gradient(workspace, program->steps[step].value));
-    } else if (job->out != NULL) {
-        ar_run_store_gradient(workspace, job->out[group] + first * ar_shape_count(nodes[0].shape));
+        const ar_step *below = &program->steps[t->stops[k - 1]];
+        ar_run_gate(workspace, t->stops[k - 1]);
+        if (below->cut >= 0)
+            add_up(t, tile, below->cut, ar_workspace_gradient(workspace, below->value));
+    } else if (job->dx != NULL) {
+        ar_run_store_gradient(workspace, job->dx[group] + first * ar_shape_count(nodes[0].shape));
     }
+    return ADVROB_OK;
+}
+
+static int32_t backward_piece(void *arg, int64_t piece, int32_t worker) {
+    const backward_job *job = arg;
+    const ar_tiles *t = job->tiles;
+    (void)worker;
+    if (piece >= job->pieces) return backward_tile(job, piece - job->pieces);
+    ar_run_gradient_piece(t->used, t->groups * t->tiles, t->stops[job->stop], piece, t->scratch,
+                          job->gradient);
     return ADVROB_OK;
 }
 
@@ -316,36 +347,9 @@ static int32_t backward_combine(void *arg, int64_t piece, int32_t worker) {
     return ADVROB_OK;
 }
 
-int32_t ar_tiles_backward(ar_tiles *t, const float *const *dout, float *const *dx) {
-    int32_t status = ADVROB_OK;
-    advrob_context *ctx = t->program->model->ctx;
-    segment_job job = {.tiles = t, .segment = t->cut_count, .in = dout, .out = dx};
-    for (;; job.segment--) {
-        AR_TRY(ar_parallel(ctx, (int64_t)t->groups * t->tiles, backward_piece, NULL, &job));
-        if (job.segment == 0) break;
-        segment_job sums = {.tiles = t, .segment = job.segment - 1};
-        AR_TRY(ar_parallel(ctx, combine_pieces(t, sums.segment), backward_combine, NULL, &sums));
-    }
-out:
-    return status;
-}
-
-typedef struct gradient_job {
-    ar_tiles *tiles;
-    ar_real *scratch, *gradient;
-} gradient_job;
-
-static int32_t gradient_piece(void *arg, int64_t piece, int32_t worker) {
-    const gradient_job *job = arg;
-    const ar_tiles *t = job->tiles;
-    (void)worker;
-    ar_run_gradient_piece(t->used, t->groups * t->tiles, piece, job->scratch, job->gradient);
-    return ADVROB_OK;
-}
-
-int32_t ar_tiles_gradient(ar_tiles *t, ar_real *scratch, ar_real *gradient) {
+/* Of batch norms that stand alone, from the sums at their cuts. */
+static void norm_gradients(const ar_tiles *t, ar_real *gradient) {
     const advrob_model *model = t->program->model;
-    gradient_job job = {t, scratch, gradient};
     for (int32_t k = 0; k < t->cut_count; k++) {
         const ar_node *node = cut_node(t, k);
         ar_real *dweight = gradient + model->parameters[node->weight].offset;
@@ -360,7 +364,29 @@ int32_t ar_tiles_gradient(ar_tiles *t, ar_real *scratch, ar_real *gradient) {
             dbias[c] = (ar_real)bias;
         }
     }
-    return ar_parallel(model->ctx, ar_run_gradient_pieces(t->program), gradient_piece, NULL, &job);
+}
+
+int32_t ar_tiles_backward(ar_tiles *t, const float *const *dout, float *const *dx,
+                          ar_real *gradient) {
+    int32_t status = ADVROB_OK;
+    const ar_program *program = t->program;
+    advrob_context *ctx = program->model->ctx;
+    backward_job job = {
+        .tiles = t, .stop = t->stop_count, .dout = dout, .dx = dx, .gradient = gradient};
+    for (;; job.stop--) {
+        bool weights = job.stop < t->stop_count && t->mode == AR_RUN_TRAIN;
+        job.pieces = weights ? ar_run_gradient_pieces(program, t->stops[job.stop]) : 0;
+        AR_TRY(ar_parallel(ctx, job.pieces + (int64_t)t->groups * t->tiles, backward_piece, NULL,
+                           &job));
+        if (job.stop == 0) break;
+        segment_job sums = {.tiles = t, .segment = program->steps[t->stops[job.stop - 1]].cut};
+        if (sums.segment >= 0)
+            AR_TRY(
+                ar_parallel(ctx, combine_pieces(t, sums.segment), backward_combine, NULL, &sums));
+    }
+    if (gradient != NULL) norm_gradients(t, gradient);
+out:
+    return status;
 }
 
 void ar_tiles_move_statistics(const ar_tiles *t, ar_real *slab) {

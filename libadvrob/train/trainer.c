@@ -27,7 +27,7 @@ struct ar_trainer {
     float *inputs[AR_MAX_BRANCHES], *logits[AR_MAX_BRANCHES], *dlogits[AR_MAX_BRANCHES];
     float *dx[AR_MAX_BRANCHES];
     double *losses;
-    ar_real *gradient, *scratch, *state;
+    ar_real *gradient, *state;
     ar_real *weights_before, *state_before; /* of the step at work */
 };
 
@@ -82,8 +82,6 @@ static int32_t allocate(ar_trainer *t, size_t batch) {
     t->losses = block;
     AR_TRY(array(t, slab, sizeof(ar_real), &block));
     t->gradient = block;
-    AR_TRY(array(t, slab, sizeof(ar_real), &block));
-    t->scratch = block;
     AR_TRY(array(t, slab, sizeof(ar_real), &block));
     t->weights_before = block;
     AR_TRY(array(t, slab * (size_t)t->optimizer->state, sizeof(ar_real), &block));
@@ -211,8 +209,7 @@ int32_t ar_trainer_step(ar_trainer *t, const ar_objective *objective, const ar_b
                            t->dlogits));
     AR_TRY(check_losses(&job));
     AR_TRY(ar_tiles_backward(t->tiles, (const float *const *)t->dlogits,
-                             objective->input_gradient ? t->dx : NULL));
-    AR_TRY(ar_tiles_gradient(t->tiles, t->scratch, t->gradient));
+                             objective->input_gradient ? t->dx : NULL, t->gradient));
     AR_TRY(check_gradient(&job));
     AR_TRY(apply_update(&job));
     if (objective->after != NULL)

@@ -4,6 +4,7 @@
 #include "support/support.h"
 
 #include "model/program.h"
+#include "support/backward.h"
 #include "support/golden.h"
 #include "support/one_op.h"
 #include "support/tangle.h"
@@ -241,12 +242,11 @@ static void check_net(advrob_model *model) {
     for (int64_t i = 0; i < IMAGES * n.classes; i++)
         n.dout[i] = (float)((int32_t)ar_rng_below(&rng, 65) - 32) / 32;
     size_t slab = (size_t)model->slab_count;
-    ar_real *gradient = malloc(sizeof(ar_real) * slab), *scratch = malloc(sizeof(ar_real) * slab);
+    ar_real *gradient = malloc(sizeof(ar_real) * slab);
+    const float *dout = n.dout;
     ar_real *pixels = malloc(sizeof(ar_real) * (size_t)(IMAGES * n.image));
     ar_run_forward(n.workspace, IMAGES, n.x, NULL);
-    ar_run_backward(n.workspace, n.dout, dx);
-    for (int64_t i = 0; i < ar_run_gradient_pieces(n.program); i++)
-        ar_run_gradient_piece(&n.workspace, 1, i, scratch, gradient);
+    test_backward(&n.workspace, 1, &dout, &dx, gradient);
     pixel_gradient(&n, pixels);
     for (int64_t i = 0; i < IMAGES * n.image; i++)
         assert_true(dx[i] == (float)pixels[i]);
@@ -262,7 +262,6 @@ static void check_net(advrob_model *model) {
     free(n.dout);
     free(dx);
     free(gradient);
-    free(scratch);
     free(pixels);
 }
 

@@ -48,21 +48,18 @@ static inline void golden_batch_run(golden_batch *b, advrob_model *model, bool b
     float *out = b->out, *dx = b->dx;
     const int32_t classes = (int32_t)(b->out_count / b->n);
     double *row = malloc(sizeof(double) * (size_t)classes);
-    ar_real *scratch = malloc(sizeof(ar_real) * (size_t)b->slab_count);
-    assert_true(row != NULL && scratch != NULL);
+    assert_true(row != NULL);
     test_ok(ar_model_program(model, batch_statistics, &program));
     test_ok(ar_tiles_create(program, AR_RUN_TRAIN, batch_statistics, b->n, 1, &tiles));
     test_ok(ar_tiles_forward(tiles, b->n, &x, NULL, &out));
     if (labels != NULL)
         ar_loss_batch(&ar_loss_ce, b->n, classes, b->out, labels, row, b->losses, b->dout, false,
                       1);
-    test_ok(ar_tiles_backward(tiles, &dout, &dx));
-    test_ok(ar_tiles_gradient(tiles, scratch, b->gradient));
+    test_ok(ar_tiles_backward(tiles, &dout, &dx, b->gradient));
     memcpy(b->running, model->slab, sizeof(ar_real) * (size_t)b->slab_count);
     if (batch_statistics) ar_tiles_move_statistics(tiles, b->running);
     ar_tiles_destroy(tiles);
     free(row);
-    free(scratch);
 }
 
 static inline void golden_batch_same(const golden_batch *a, const golden_batch *b) {

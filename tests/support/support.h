@@ -24,8 +24,8 @@
 
 /* An allocator hook that counts and fails. All zeros is a valid one that never fails. */
 typedef struct test_allocator {
-    int64_t fail_at;     /* the allocation that fails, from 1; 0 = none */
-    int32_t from_there;  /* non-zero: all after it fail too */
+    int64_t fail_at;        /* the allocation that fails, from 1; 0 = none */
+    int32_t from_there;     /* non-zero: all after it fail too */
     _Atomic int64_t calls;  /* allocations asked for */
     _Atomic int64_t failed; /* of them refused */
     _Atomic int64_t blocks; /* live */
@@ -49,11 +49,11 @@ int32_t test_context_try(test_allocator *allocator, int32_t threads, advrob_cont
  *
  * A failing close has closed all the same, as on Linux. */
 typedef struct test_files {
-    int64_t fail_at;     /* the operation that fails, from 1; 0 = none */
-    int32_t from_there;  /* non-zero: all after it fail too, but for unlink and close */
-    int32_t error;       /* errno of the failure; 0: reads and writes are short, others work */
-    int32_t short_io;    /* non-zero: every read and write handles at most that many bytes */
-    int64_t operations;  /* so far */
+    int64_t fail_at;    /* the operation that fails, from 1; 0 = none */
+    int32_t from_there; /* non-zero: all after it fail too, but for unlink and close */
+    int32_t error;      /* errno of the failure; 0: reads and writes are short, others work */
+    int32_t short_io;   /* non-zero: every read and write handles at most that many bytes */
+    int64_t operations; /* so far */
     int64_t opened, closed;
     const char *failed;  /* name of the last operation that failed, NULL if none has */
     const char *replace; /* open_new opens this path instead: "/dev/full" */

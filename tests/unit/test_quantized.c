@@ -4,6 +4,7 @@
 
 #include "model/oracle.h"
 #include "model/program.h"
+#include "support/backward.h"
 #include "support/golden.h"
 
 #include "support/tangle.h"
@@ -117,7 +118,8 @@ static void direct_image(const direct_net *net, quantized *q, int32_t n, int32_t
 static void library_quantized(advrob_model *model, quantized *q) {
     ar_program *program;
     ar_workspace *tiles[2];
-    ar_real *scratch = calloc((size_t)model->slab_count, sizeof(ar_real));
+    const float *dout[2] = {q->dout[0], q->dout[8]};
+    float *dx[2] = {q->dx[0], q->dx[8]};
     ar_real *gradient = calloc((size_t)model->slab_count, sizeof(ar_real));
     test_ok(ar_model_program(model, false, &program));
     for (int32_t t = 0; t < 2; t++) {
@@ -125,15 +127,12 @@ static void library_quantized(advrob_model *model, quantized *q) {
         test_ok(ar_workspace_take(program, AR_RUN_TRAIN, 8, &tiles[t]));
         memset(tiles[t]->memory, 0xff, tiles[t]->plan->size);
         ar_run_forward(tiles[t], count, q->x[8 * t], q->out[8 * t]);
-        ar_run_backward(tiles[t], q->dout[8 * t], q->dx[8 * t]);
     }
-    for (int64_t i = 0; i < ar_run_gradient_pieces(program); i++)
-        ar_run_gradient_piece(tiles, 2, i, scratch, gradient);
+    test_backward(tiles, 2, dout, dx, gradient);
     memcpy(q->dconv, gradient + model->parameters[0].offset, sizeof q->dconv);
     memcpy(q->dlinear, gradient + model->parameters[2].offset, sizeof q->dlinear);
     ar_workspace_give(tiles[0]);
     ar_workspace_give(tiles[1]);
-    free(scratch);
     free(gradient);
 }
 
