@@ -119,7 +119,8 @@ static int32_t fire(ar_tuning *t) {
     }
     if (strcmp(what, "warn") == 0) return ADVROB_OK;
     t->counts.ended = AR_ALARM;
-    return t->silent != NULL ? ar_tuning_put_weights(t, t->silent) : ADVROB_OK;
+    if (t->silent != NULL) ar_tuning_put_weights(t, t->silent);
+    return ADVROB_OK;
 }
 
 static bool is_due(const ar_tuning *t) {

@@ -250,7 +250,7 @@ static int32_t restore(ar_tuning *t, const slot *s) {
     ar_copy_text(t->history->alarm, sizeof t->history->alarm,
                  ar_safetensors_metadata(&s->file, keys[ALARM]));
     t->history->rows = (int32_t)t->counts.rows;
-    AR_TRY(ar_tuning_put_weights(t, t->model->slab));
+    ar_tuning_put_weights(t, t->model->slab);
 out:
     if (status < 0) t->counts.rows = 0;
     return status;

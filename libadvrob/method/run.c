@@ -13,10 +13,10 @@ bool ar_tuning_has_checkpoint(const ar_tuning *t) {
     return t->options->checkpoint[0] != 0;
 }
 
-int32_t ar_tuning_put_weights(ar_tuning *t, const ar_real *weights) {
+void ar_tuning_put_weights(ar_tuning *t, const ar_real *weights) {
     if (weights != t->model->slab) memcpy(t->model->slab, weights, t->slab_bytes);
     ar_model_changed(t->model);
-    return ar_model_update_programs(t->model);
+    ar_model_update_programs(t->model);
 }
 
 void ar_tuning_settle_clocks(ar_tuning *t) {

@@ -95,7 +95,7 @@ typedef struct ar_tuning {
 } ar_tuning;
 
 /* Makes `weights` the model's. */
-int32_t ar_tuning_put_weights(ar_tuning *t, const ar_real *weights);
+void ar_tuning_put_weights(ar_tuning *t, const ar_real *weights);
 /* Brings the times in `sums` up to now. */
 void ar_tuning_settle_clocks(ar_tuning *t);
 /* Whether the run writes checkpoints. */

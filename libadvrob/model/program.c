@@ -121,7 +121,7 @@ int32_t ar_program_create(advrob_model *model, int32_t output, bool plain, ar_pr
     ar_steps_make(program, plain);
     AR_TRY(normalisation(program));
     AR_TRY(prepare_steps(program));
-    AR_TRY(ar_program_update(program));
+    ar_program_update(program);
     *out = program;
     program = NULL;
 out:
@@ -180,33 +180,34 @@ static int32_t pack_step(void *arg, int64_t piece, int32_t worker) {
     return ADVROB_OK;
 }
 
-int32_t ar_program_update(ar_program *program) {
-    if (program->version == program->model->version) return ADVROB_OK;
-    int32_t status = ar_parallel(program->model->ctx, program->count, pack_step, NULL, program);
-    if (status >= 0) program->version = program->model->version;
-    return status;
+void ar_program_update(ar_program *program) {
+    if (program->version == program->model->version) return;
+    /* A cancelled job is done here: weights that are packed in part would fit no parameters. */
+    if (ar_parallel(program->model->ctx, program->count, pack_step, NULL, program) < 0)
+        for (int32_t s = 0; s < program->count; s++)
+            pack_step(program, s, 0);
+    program->version = program->model->version;
 }
 
 int32_t ar_model_program(advrob_model *model, bool batch_statistics, ar_program **out) {
     bool plain = batch_statistics && ar_model_has_batch_norm(model);
     ar_program **program = &model->programs[plain];
+    int32_t status = ADVROB_OK;
     pthread_mutex_lock(&model->lock);
-    int32_t status = *program == NULL
-                         ? ar_program_create(model, ar_model_output(model), plain, program)
-                         : ar_program_update(*program);
+    if (*program == NULL)
+        status = ar_program_create(model, ar_model_output(model), plain, program);
+    else
+        ar_program_update(*program);
     *out = *program;
     pthread_mutex_unlock(&model->lock);
     return status;
 }
 
-int32_t ar_model_update_programs(advrob_model *model) {
-    int32_t status = ADVROB_OK;
+void ar_model_update_programs(advrob_model *model) {
     pthread_mutex_lock(&model->lock);
     for (int32_t i = 0; i < 2; i++)
-        if (model->programs[i] != NULL) AR_TRY(ar_program_update(model->programs[i]));
-out:
+        if (model->programs[i] != NULL) ar_program_update(model->programs[i]);
     pthread_mutex_unlock(&model->lock);
-    return status;
 }
 
 int32_t ar_tile_lanes(int64_t n) {

@@ -83,13 +83,13 @@ int32_t ar_program_create(advrob_model *model, int32_t output, bool plain, ar_pr
 void ar_program_destroy(ar_program *program); /* NULL is fine; no workspace may be out */
 /* Packs the weights if the model's parameters changed since; after ar_model_restructured a new
  * program is needed. Not while the program runs. */
-int32_t ar_program_update(ar_program *program);
+void ar_program_update(ar_program *program);
 /* The model's own program for its last node, compiled on first use and up to date; the one for
  * running with the batch's statistics, or with running ones. Valid until the model changes or dies.
  */
 int32_t ar_model_program(advrob_model *model, bool batch_statistics, ar_program **out);
 /* ar_program_update of those that there are. */
-int32_t ar_model_update_programs(advrob_model *model);
+void ar_model_update_programs(advrob_model *model);
 
 /* Images per tile for a job of n images: 16, or 8 when that is enough. Any cut gives the same bits.
  */
@@ -168,8 +168,10 @@ int32_t ar_tiles_backward(ar_tiles *tiles, const float *const *dout, float *cons
 
 /* E_INVALID where batch statistics of n images would have a single value to normalise by. */
 int32_t ar_tiles_check(const ar_program *program, int64_t n);
-/* Moves the running statistics in `slab` by the batches of the last forward, group after group. */
+/* Moves the running statistics in `slab` by the batches of the last forward, group after group;
+ * check: whether they would stay finite, E_NONFINITE names one that would not. */
 void ar_tiles_move_statistics(const ar_tiles *tiles, ar_real *slab);
+int32_t ar_tiles_check_statistics(const ar_tiles *tiles, const ar_real *slab);
 /* Mean and unbiased variance of channel `channel` of a program's cut in the last forward. */
 void ar_tiles_statistics(const ar_tiles *tiles, int32_t group, int32_t cut, int32_t channel,
                          double *mean, double *variance);

@@ -389,6 +389,26 @@ out:
     return status;
 }
 
+int32_t ar_tiles_check_statistics(const ar_tiles *t, const ar_real *slab) {
+    int32_t status = ADVROB_OK;
+    const ar_parameter *parameters = t->program->model->parameters;
+    for (int32_t k = 0; k < forward_cuts(t); k++) {
+        const ar_node *node = cut_node(t, k);
+        const ar_parameter *mean = &parameters[node->running_mean];
+        const ar_parameter *variance = &parameters[node->running_var];
+        for (int32_t c = 0; c < node->shape.c; c++) {
+            ar_real moved[2] = {slab[mean->offset + c], slab[variance->offset + c]};
+            for (int32_t group = 0; group < t->groups; group++)
+                ar_norm_move(&node->attributes, channel_count(t, node),
+                             &t->cuts[group * t->cut_count + k].channels[c], &moved[0], &moved[1]);
+            AR_TRY(ar_parameter_check(mean, c, (double)moved[0]));
+            AR_TRY(ar_parameter_check(variance, c, (double)moved[1]));
+        }
+    }
+out:
+    return status;
+}
+
 void ar_tiles_move_statistics(const ar_tiles *t, ar_real *slab) {
     const ar_parameter *parameters = t->program->model->parameters;
     for (int32_t k = 0; k < forward_cuts(t); k++) {

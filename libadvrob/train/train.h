@@ -47,6 +47,9 @@ typedef struct ar_optimizer {
     int32_t state;
     void (*update)(const ar_kernels *kernels, const ar_optimizer_settings *settings, int64_t n,
                    ar_real *weights, ar_real *state, const ar_real *gradient);
+    /* Whether `update` would leave finite values only. */
+    bool (*stays_finite)(const ar_optimizer_settings *settings, int64_t n, const ar_real *weights,
+                         const ar_real *state, const ar_real *gradient);
 } ar_optimizer;
 
 int32_t ar_optimizer_count(void);

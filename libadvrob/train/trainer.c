@@ -28,7 +28,7 @@ struct ar_trainer {
     float *dx[AR_MAX_BRANCHES];
     double *losses;
     ar_real *gradient, *state;
-    ar_real *weights_before, *state_before; /* of the step at work */
+    bool *updated; /* [range_count]: of the step at work */
 };
 
 static int32_t array(ar_trainer *t, size_t count, size_t size, void **block) {
@@ -82,13 +82,11 @@ static int32_t allocate(ar_trainer *t, size_t batch) {
     t->losses = block;
     AR_TRY(array(t, slab, sizeof(ar_real), &block));
     t->gradient = block;
-    AR_TRY(array(t, slab, sizeof(ar_real), &block));
-    t->weights_before = block;
     AR_TRY(array(t, slab * (size_t)t->optimizer->state, sizeof(ar_real), &block));
     t->state = block;
-    AR_TRY(array(t, slab * (size_t)t->optimizer->state, sizeof(ar_real), &block));
-    t->state_before = block;
     AR_TRY(make_ranges(t));
+    AR_TRY(array(t, (size_t)t->range_count, sizeof(bool), &block));
+    t->updated = block;
 out:
     return status;
 }
@@ -141,10 +139,46 @@ static int32_t update_piece(void *arg, int64_t piece, int32_t worker) {
     ar_trainer *t = job->trainer;
     int64_t first = t->ranges[piece].first;
     (void)worker;
+    if (t->updated[piece]) return ADVROB_OK;
     t->optimizer->update(t->program->kernels, job->settings, t->ranges[piece].count,
                          t->model->slab + first, t->state + first * t->optimizer->state,
                          t->gradient + first);
+    t->updated[piece] = true;
     return ADVROB_OK;
+}
+
+/* The parameter that value i of the slab belongs to. */
+static const ar_parameter *parameter_at(const advrob_model *model, int64_t i) {
+    int32_t p = 0;
+    while (i >= model->parameters[p].offset + model->parameters[p].count)
+        p++;
+    return &model->parameters[p];
+}
+
+static int32_t check_piece(void *arg, int64_t piece, int32_t worker) {
+    const step_job *job = arg;
+    const ar_trainer *t = job->trainer;
+    const ar_optimizer *o = t->optimizer;
+    int64_t first = t->ranges[piece].first, count = t->ranges[piece].count;
+    (void)worker;
+    if (o->stays_finite(job->settings, count, t->model->slab + first, t->state + first * o->state,
+                        t->gradient + first))
+        return ADVROB_OK;
+    while (count > 1) { /* which one */
+        int64_t half = count / 2;
+        if (o->stays_finite(job->settings, half, t->model->slab + first,
+                            t->state + first * o->state, t->gradient + first)) {
+            first += half;
+            count -= half;
+        } else {
+            count = half;
+        }
+    }
+    const ar_parameter *parameter = parameter_at(t->model, first);
+    return ar_error(ADVROB_E_NONFINITE,
+                    "parameter %s: value %lld is not finite after batch %lld of epoch %lld",
+                    parameter->name, (long long)(first - parameter->offset),
+                    (long long)job->batch->step, (long long)job->batch->epoch + 1);
 }
 
 static int32_t check_losses(const step_job *job) {
@@ -173,26 +207,22 @@ static int32_t check_gradient(const step_job *job) {
     return ADVROB_OK;
 }
 
-/* A step that fails in the middle leaves weights and state as it found them. */
+/* All that can go wrong is found before the first value is changed; from then on the step is
+ * finished, cancelled or not. */
 static int32_t apply_update(step_job *job) {
     int32_t status = ADVROB_OK;
     ar_trainer *t = job->trainer;
     advrob_context *ctx = t->model->ctx;
-    size_t weights = sizeof(ar_real) * (size_t)t->model->slab_count;
-    size_t state = weights * (size_t)t->optimizer->state;
-    memcpy(t->weights_before, t->model->slab, weights);
-    memcpy(t->state_before, t->state, state);
-    AR_TRY(ar_parallel(ctx, t->range_count, update_piece, NULL, job));
+    AR_TRY(ar_parallel(ctx, t->range_count, check_piece, NULL, job));
+    AR_TRY(ar_tiles_check_statistics(t->tiles, t->model->slab));
+    memset(t->updated, 0, sizeof(bool) * (size_t)t->range_count);
+    if (ar_parallel(ctx, t->range_count, update_piece, NULL, job) < 0)
+        for (int32_t i = 0; i < t->range_count; i++)
+            update_piece(job, i, 0);
     ar_tiles_move_statistics(t->tiles, t->model->slab);
-    AR_TRY(ar_model_check_finite(t->model));
     ar_model_changed(t->model);
-    AR_TRY(ar_model_update_programs(t->model));
+    ar_model_update_programs(t->model);
 out:
-    if (status < 0) {
-        memcpy(t->model->slab, t->weights_before, weights);
-        memcpy(t->state, t->state_before, state);
-        ar_model_changed(t->model);
-    }
     return status;
 }
 

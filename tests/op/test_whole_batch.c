@@ -28,7 +28,7 @@ typedef struct whole {
 static double objective(whole *w) {
     double sum = 0;
     int32_t lanes = ar_tile_lanes(w->n);
-    test_ok(ar_program_update(w->program));
+    ar_program_update(w->program);
     test_ok(ar_tiles_forward(w->tiles, w->n, (const float *const *)w->x, &w->draws, w->out));
     for (int32_t group = 0; group < w->groups; group++)
         for (int64_t i = 0; i < w->n; i++) {

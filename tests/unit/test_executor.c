@@ -122,7 +122,7 @@ static void test_steady_state(void **state) {
         uint64_t calls = 0, used = 0;
         for (int32_t run = 0; run < 50; run++) {
             test_ok(ar_program_forward(program, LARGEST, x, out));
-            test_ok(ar_program_update(program));
+            ar_program_update(program);
             if (run == 2) {
                 calls = ctx->memory.calls;
                 used = ctx->memory.used;
