@@ -8,38 +8,42 @@
  *
  * A gradient's value is fixed by its own chain: FMAs in the order (image, pair) over a run of
  * images in a chunk, runs added up in order. Chunks and runs depend on the lists and on the number
- * of images alone: neither the cut by outputs nor the lanes of a tile change a bit.
+ * of images alone: the cut by outputs does not change a bit.
  *
- * Layers with few channels, and lists that do not fit the buffers, go to ar_wgrad_lanes. */
+ * Layers with few channels, and lists that do not fit the buffers, go to
+ * ar_wgrad_lanes_f32_avx2. */
 #include "kernel/x86/avx2.h"
 
 #include <string.h>
 
-#define WIDE 16     /* channels of a panel of x */
-#define PANEL 32    /* outputs of a panel of dy */
-#define PAIR 16     /* images of a chunk are a multiple: both vectors of a tile's lines */
-#define RUN 144     /* pairs of a tap in a run of images, about */
-#define CHUNK 48    /* output pixels */
-#define LAST_TAP 64 /* taps, at most */
-#define STEPS 1024  /* pairs of a chunk, at most */
-#define USED 142    /* input pixels of a chunk, at most */
-#define SPAN 1024   /* from the first to the last of them, at most */
-#define GAP 16      /* floats between images: apart by a power of two they share sets of L1 */
-#define X_FLOATS (PAIR * (USED * WIDE + GAP))    /* 143 KB */
-#define DY_FLOATS (PAIR * (CHUNK * PANEL + GAP)) /* 97 KB */
+#define WIDE 16    /* channels of a panel of x */
+#define PANEL 32   /* outputs of a panel of dy */
+#define RUN 144    /* pairs of a tap in a run of images, about */
+#define CHUNK 64   /* output pixels, at most */
+#define TAPS 64    /* at most */
+#define PAIRS 1024 /* of a chunk, at most */
+#define USED 192   /* input pixels of a chunk, at most */
+#define SPAN 1024  /* from the first to the last of them, at most */
+#define GAP 16     /* floats between images: apart by a power of two they share sets of L1 */
+#define ROOM 61440 /* floats of both buffers, 240 KB */
+
+/* Floats of an image in a chunk. */
+#define IMAGE(used, pixels) ((used)*WIDE + GAP + (pixels)*PANEL + GAP)
 
 /* A pair as offsets into the buffers. */
 typedef struct step {
     uint16_t x, dy;
 } step;
 
-/* The lists of a chunk. */
+/* A chunk and its lists. */
 typedef struct part {
-    int32_t p, pixels; /* of the output */
-    int32_t used;      /* input pixels */
-    int32_t x[USED];   /* their offsets in a tile, floats of one image */
-    int32_t first[LAST_TAP + 1];
-    step steps[STEPS];
+    int32_t image, images; /* counted through the tiles */
+    int32_t p, pixels;     /* of the output */
+    int32_t used;          /* input pixels */
+    int32_t x[USED];       /* their offsets in a tile, floats of one image */
+    int32_t dy[CHUNK];     /* and those of the output pixels */
+    int32_t first[TAPS + 1];
+    step steps[PAIRS];
 } part;
 
 /* A run of images on its way through outputs and taps. */
@@ -50,6 +54,13 @@ typedef struct run {
     bool first;                /* dw is written instead of added to */
     __m256i last;              /* channels of the last vector that exist */
 } run;
+
+/* Some channels of some pixels of some tiles. */
+typedef struct source {
+    const ar_real *const *tiles;
+    const int32_t *at;                         /* of the pixels, floats of one image */
+    int32_t count, pixels, lanes, c, channels; /* count: of tiles */
+} source;
 
 /* ---- outer products ---- */
 
@@ -139,13 +150,14 @@ static void run_do(const run *r, const part *list, int32_t taps, int32_t channel
 
 /* ---- transposing ---- */
 
-/* 8 vectors at from, from + step ..., those from `count` on zero; transposed to to, to + gap ... */
-INLINE void transpose(const float *from, const int32_t step, const int32_t count, float *to,
+/* 8 vectors at from, from + stride ..., those from `count` on zero; transposed to to, to + gap ...
+ */
+INLINE void transpose(const float *from, const int32_t stride, const int32_t count, float *to,
                       int32_t gap) {
     __m256 a[8], b[8];
     UNROLL
     for (int32_t i = 0; i < 8; i++) { /* halves of rows i % 4 and i % 4 + 4 */
-        const float *low = from + i % 4 * step + i / 4 * 4, *high = low + 4 * step;
+        const float *low = from + i % 4 * stride + i / 4 * 4, *high = low + 4 * stride;
         __m128 l = i % 4 < count ? _mm_loadu_ps(low) : _mm_setzero_ps();
         __m128 h = i % 4 + 4 < count ? _mm_loadu_ps(high) : _mm_setzero_ps();
         a[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(l), h, 1);
@@ -164,8 +176,7 @@ INLINE void transpose(const float *from, const int32_t step, const int32_t count
     }
 }
 
-/* `count` channels of one pixel of a tile to its images, `gap` apart; zeros up to a multiple of 8.
- */
+/* `count` channels of one pixel to its images, `gap` apart; zeros up to a multiple of 8. */
 INLINE void spread(const float *from, int32_t count, float *to, int32_t gap, const int32_t lanes) {
     for (; count >= 8; count -= 8, from += 8 * lanes, to += 8)
         for (int32_t l = 0; l < lanes; l += 8)
@@ -175,11 +186,16 @@ INLINE void spread(const float *from, int32_t count, float *to, int32_t gap, con
             transpose(from + l, lanes, count, to + l * gap, gap);
 }
 
-static void spread_any(const float *from, int32_t count, float *to, int32_t gap, int32_t lanes) {
-    if (lanes == 16)
-        spread(from, count, to, gap, 16);
-    else
-        spread(from, count, to, gap, 8);
+/* To rows of `row` floats, images `gap` apart. */
+static void spread_all(const source *s, float *to, int32_t row, int32_t gap) {
+    for (int32_t t = 0; t < s->count; t++, to += s->lanes * gap)
+        for (int32_t i = 0; i < s->pixels; i++) {
+            const float *from = s->tiles[t] + (int64_t)(s->at[i] + s->c) * s->lanes;
+            if (s->lanes == 16)
+                spread(from, s->channels, to + i * row, gap, 16);
+            else
+                spread(from, s->channels, to + i * row, gap, 8);
+        }
 }
 
 /* ---- chunks ---- */
@@ -194,6 +210,8 @@ static bool part_make(const ar_wgrad *call, int32_t p, int32_t pixels, int32_t r
     list->p = p;
     list->pixels = pixels;
     list->used = list->first[0] = 0;
+    for (int32_t i = 0; i < pixels; i++)
+        list->dy[i] = (p + i) * call->outputs;
     for (int32_t t = 0; t < call->taps; t++) {
         const ar_pair *pair = call->pairs + from[t], *end = call->pairs + call->first[t + 1];
         for (; pair < end && pair->y < p + pixels; pair++, n++) {
@@ -204,7 +222,7 @@ static bool part_make(const ar_wgrad *call, int32_t p, int32_t pixels, int32_t r
     }
     if (n == 0) return true;
     const int32_t span = (high - low) / call->channels + 1;
-    if (n > STEPS || span > SPAN) return false;
+    if (n > PAIRS || span > SPAN) return false;
     const double scale = 1.0 / call->channels;
     memset(place, 0, sizeof *place * (size_t)span);
     for (int32_t t = 0; t < call->taps; t++)
@@ -225,68 +243,76 @@ static bool part_make(const ar_wgrad *call, int32_t p, int32_t pixels, int32_t r
     return true;
 }
 
+/* Pixels of a row of the output as far as it matters: whole rows share most input pixels. */
+static int32_t row_length(const ar_wgrad *call) {
+    const ar_pair *pair = call->pairs;
+    for (int32_t i = 1; i + 1 < call->first[1]; i++)
+        if (pair[i + 1].x - pair[i].x != pair[1].x - pair[0].x || pair[i + 1].y != pair[i].y + 1)
+            return pair[i + 1].y - pair[0].y;
+    return call->pixels;
+}
+
 /* Output pixels of a chunk; 0 if no cut fits the buffers. *used: input pixels, at most. */
 static int32_t chunk_size(const ar_wgrad *call, int32_t *used) {
     part list;
-    int32_t from[LAST_TAP], size = call->pixels < CHUNK ? call->pixels : CHUNK;
-    for (; size > 0; size /= 2) {
-        int32_t chunks = ar_block_count(call->pixels, size), k = 0;
+    int32_t from[TAPS], row = row_length(call);
+    int32_t size = call->pixels < CHUNK ? call->pixels : CHUNK;
+    if (size > row) size = size / row * row;
+    for (; size > 0; size = size > row ? size - row : size / 2) {
+        int32_t p = 0;
         *used = 1;
         memcpy(from, call->first, sizeof *from * (size_t)call->taps);
-        for (; k < chunks; k++) {
-            int32_t p = ar_block_first(call->pixels, size, k);
-            int32_t next = ar_block_first(call->pixels, size, k + 1);
-            if (!part_make(call, p, next - p, PANEL, from, &list)) break;
+        for (; p < call->pixels; p += size) {
+            int32_t n = call->pixels - p < size ? call->pixels - p : size;
+            if (!part_make(call, p, n, PANEL, from, &list)) break;
             if (list.used > *used) *used = list.used;
         }
-        if (k == chunks) return size;
+        if (p >= call->pixels && 16 * IMAGE(*used, size) <= ROOM) return size;
     }
     return 0;
 }
 
+/* Rows of dy added up, 4 vectors side by side. */
 static void bias_do(float *db, int32_t outputs, bool first, const float *dy, int32_t gap,
                     int32_t row, int32_t images, int32_t pixels) {
-    for (int32_t o = 0; o < outputs; o += 8) {
-        float sums[8];
-        __m256 sum = _mm256_setzero_ps();
-        for (int32_t i = 0; i < images; i++)
-            for (int32_t p = 0; p < pixels; p++)
-                sum = _mm256_add_ps(sum, _mm256_load_ps(dy + i * gap + p * row + o));
-        _mm256_storeu_ps(sums, sum);
-        for (int32_t j = 0; j < 8 && o + j < outputs; j++)
-            db[o + j] = first ? sums[j] : db[o + j] + sums[j];
-    }
+    __m256 sum[PANEL / 8];
+    float sums[PANEL];
+    for (int32_t j = 0; j < PANEL / 8; j++)
+        sum[j] = _mm256_setzero_ps();
+    for (int32_t i = 0; i < images; i++)
+        for (int32_t p = 0; p < pixels; p++)
+            for (int32_t j = 0; j < row / 8; j++)
+                sum[j] = _mm256_add_ps(sum[j], _mm256_load_ps(dy + i * gap + p * row + j * 8));
+    memcpy(sums, sum, sizeof sums);
+    for (int32_t o = 0; o < outputs; o++)
+        db[o] = first ? sums[o] : db[o] + sums[o];
 }
 
-/* Outputs [o, o + outputs) of a chunk: `images` from `image` on. */
-static void part_do(const ar_wgrad *call, const part *list, int32_t o, int32_t outputs, int32_t row,
-                    int32_t image, int32_t images) {
-    _Alignas(64) float x[X_FLOATS], dy[DY_FLOATS];
-    const int32_t lanes = call->lanes, tile = image / lanes, tiles = images / lanes;
-    const int32_t pairs = list->pixels < RUN ? RUN / list->pixels : 1; /* images of a run */
+/* Outputs [o, o + outputs) of a chunk. */
+static void part_do(const ar_wgrad *call, const part *list, int32_t o, int32_t outputs,
+                    int32_t row) {
+    _Alignas(64) float room[ROOM];
+    const int32_t lanes = call->lanes, tile = list->image / lanes, tiles = list->images / lanes;
+    const int32_t most = list->pixels < RUN ? RUN / list->pixels : 1; /* images of a run */
+    const bool first = list->image == 0 && list->p == 0;
     run r = {.x_image = list->used * WIDE + GAP,
              .dy_image = list->pixels * row + GAP,
              .stride = (int64_t)call->taps * call->channels};
+    float *dy = room, *x = room + list->images * r.dy_image;
+    source from = {call->dy + tile, list->dy, tiles, list->pixels, lanes, o, outputs};
 
-    for (int32_t t = 0; t < tiles; t++)
-        for (int32_t p = 0; p < list->pixels; p++)
-            spread_any(call->dy[tile + t] + ((int64_t)(list->p + p) * call->outputs + o) * lanes,
-                       outputs, dy + t * lanes * r.dy_image + p * row, r.dy_image, lanes);
+    spread_all(&from, dy, row, r.dy_image);
     if (call->db != NULL)
-        bias_do(call->db + o, outputs, image == 0 && list->p == 0, dy, r.dy_image, row, images,
-                list->pixels);
-    for (int32_t c = 0, width; c < call->channels; c += width) {
-        width = call->channels - c < WIDE ? call->channels - c : WIDE;
-        const int32_t rest = (width - 1) % 8 + 1;
-        r.last =
-            _mm256_cmpgt_epi32(_mm256_set1_epi32(rest), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-        for (int32_t t = 0; t < tiles; t++)
-            for (int32_t i = 0; i < list->used; i++)
-                spread_any(call->x[tile + t] + (int64_t)(list->x[i] + c) * lanes, width,
-                           x + t * lanes * r.x_image + i * WIDE, r.x_image, lanes);
-        for (int32_t i = 0; i < images; i += pairs) {
-            r.first = image == 0 && list->p == 0 && i == 0;
-            r.images = images - i < pairs ? images - i : pairs;
+        bias_do(call->db + o, outputs, first, dy, r.dy_image, row, list->images, list->pixels);
+    for (int32_t c = 0; c < call->channels; c += WIDE) {
+        const int32_t width = call->channels - c < WIDE ? call->channels - c : WIDE;
+        r.last = _mm256_cmpgt_epi32(_mm256_set1_epi32((width - 1) % 8 + 1),
+                                    _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+        from = (source){call->x + tile, list->x, tiles, list->used, lanes, c, width};
+        spread_all(&from, x, WIDE, r.x_image);
+        for (int32_t i = 0; i < list->images; i += most) {
+            r.first = first && i == 0;
+            r.images = list->images - i < most ? list->images - i : most;
             run_do(&r, list, call->taps, call->channels, outputs, width, x + i * r.x_image,
                    dy + i * r.dy_image, call->dw + o * r.stride + c);
         }
@@ -295,24 +321,21 @@ static void part_do(const ar_wgrad *call, const part *list, int32_t o, int32_t o
 
 static bool panels_do(const ar_wgrad *call) {
     part list;
-    int32_t from[LAST_TAP], used;
-    const int32_t size = chunk_size(call, &used);
+    int32_t from[TAPS], used;
+    const int32_t size = chunk_size(call, &used), all = call->tiles * call->lanes;
     if (size == 0) return false;
-    const int32_t all = call->tiles * call->lanes, chunks = ar_block_count(call->pixels, size);
-    int32_t most = X_FLOATS / (used * WIDE + GAP), other = DY_FLOATS / (size * PANEL + GAP);
-    most = (most < other ? most : other) / PAIR * PAIR;
+    const int32_t most = ROOM / IMAGE(used, size) / 16 * 16;
 
     for (int32_t o = call->begin; o < call->end; o += PANEL) {
-        int32_t outputs = call->end - o < PANEL ? call->end - o : PANEL;
-        int32_t row = (outputs + 7) / 8 * 8;
-        for (int32_t image = 0; image < all; image += most) {
+        const int32_t outputs = call->end - o < PANEL ? call->end - o : PANEL;
+        const int32_t row = (outputs + 7) / 8 * 8;
+        for (list.image = 0; list.image < all; list.image += most) {
+            list.images = all - list.image < most ? all - list.image : most;
             memcpy(from, call->first, sizeof *from * (size_t)call->taps);
-            for (int32_t k = 0; k < chunks; k++) {
-                int32_t p = ar_block_first(call->pixels, size, k);
-                int32_t next = ar_block_first(call->pixels, size, k + 1);
-                part_make(call, p, next - p, row, from, &list);
-                part_do(call, &list, o, outputs, row, image,
-                        all - image < most ? all - image : most);
+            for (int32_t p = 0; p < call->pixels; p += size) {
+                part_make(call, p, call->pixels - p < size ? call->pixels - p : size, row, from,
+                          &list);
+                part_do(call, &list, o, outputs, row);
             }
         }
     }
@@ -329,8 +352,7 @@ static bool is_linear(const ar_wgrad *call) {
 
 /* Vectors are filled well, and the lists can be cut by output pixels. */
 static bool is_wide(const ar_wgrad *call) {
-    if ((call->channels + 7) / 8 * 8 * 4 > call->channels * 5 || call->taps > LAST_TAP)
-        return false;
+    if ((call->channels + 7) / 8 * 8 * 4 > call->channels * 5 || call->taps > TAPS) return false;
     for (int32_t t = 0; t < call->taps; t++)
         for (int32_t i = call->first[t] + 1; i < call->first[t + 1]; i++)
             if (call->pairs[i].y <= call->pairs[i - 1].y) return false;
