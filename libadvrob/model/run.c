@@ -5,9 +5,9 @@
 #include "op/norm.h"
 #include "program.h"
 
-/* Outputs of a node whose weight gradients make one piece: a multiple of what kernels do at once.
- */
-#define GRADIENT_OUTPUTS 6
+/* Outputs of a node whose weight gradients make one piece: each piece reads the node's whole input,
+ * which pays from here on. */
+#define GRADIENT_OUTPUTS 32
 
 static void *at(ar_workspace *workspace, size_t offset) {
     return offset == SIZE_MAX ? NULL : workspace->memory + offset;

@@ -1,250 +1,62 @@
-/* Speed of the kernels of this machine's highest level on EightLayerConv's layers: GFLOP/s and the
- * share of one core's measured FMA peak. Only multiplications that exist count: taps that fall on
+/* Speed of the kernels of a level: GFLOP/s on the layers of whole nets and the share of one core's
+ * FMA peak, measured beside each figure. Only multiplications that exist count: taps that fall on
  * padding are neither done nor counted.
  *
- *     bench_kernels [portable|blas|avx2] */
-#include "kernel/kernel.h"
+ *     bench_kernels [portable|blas|avx2] [net|resnet|elementwise|channels]
+ *
+ * net: EightLayerConv and elementwise, what runs without a word. resnet: the layers of ResNet-18.
+ * channels: what a convolution costs against its input and its output channels. */
+#include "conv_rates.h"
+#include "fma_peak.h"
 
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
 
-#define LANES 16
-#define SECONDS 0.25 /* per figure */
+#define SECONDS 0.2 /* per figure */
 
-typedef struct layer {
-    const char *name;
-    int32_t c, o, h, kernel, stride, pad;
-} layer;
-
-static const layer layers[] = {
+static const layer eight_layer_conv[] = {
     {"1>32 28 s1", 1, 32, 28, 3, 1, 1},    {"32>32 28 s2", 32, 32, 28, 3, 2, 1},
     {"32>64 14 s1", 32, 64, 14, 3, 1, 1},  {"64>64 14 s2", 64, 64, 14, 3, 2, 1},
     {"64>128 7 s1", 64, 128, 7, 3, 1, 1},  {"128>128 7 s2", 128, 128, 7, 3, 2, 1},
     {"2048>128 fc", 128, 128, 4, 4, 1, 0},
 };
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
+static const layer resnet[] = {
+    {"3>64 32 s1", 3, 64, 32, 3, 1, 1},       {"64>64 32 s1", 64, 64, 32, 3, 1, 1},
+    {"64>128 32 s2", 64, 128, 32, 3, 2, 1},   {"64>128 32 1x1", 64, 128, 32, 1, 2, 0},
+    {"128>128 16 s1", 128, 128, 16, 3, 1, 1}, {"128>256 16 1x1", 128, 256, 16, 1, 2, 0},
+    {"256>256 8 s1", 256, 256, 8, 3, 1, 1},   {"256>512 8 1x1", 256, 512, 8, 1, 2, 0},
+    {"512>512 4 s1", 512, 512, 4, 3, 1, 1},
+};
 
-static void *take(size_t size) {
-    void *block = aligned_alloc(64, (size + 63) / 64 * 64);
-    if (block == NULL) exit(1);
-    memset(block, 0, (size + 63) / 64 * 64);
-    return block;
-}
-
-static float *numbers(size_t n) {
-    static uint32_t state = 1;
-    float *x = take(n * sizeof *x);
-    for (size_t i = 0; i < n; i++) {
-        state = state * 1664525u + 1013904223u;
-        x[i] = (float)(state >> 8) / 8388608.0f - 1.0f;
-    }
-    return x;
-}
-
-#if defined(__x86_64__)
-/* 10 independent chains of FMAs on 8 floats, GFLOP/s. Assembly: nothing to hoist or to fold. */
-__attribute__((target("avx2,fma"))) static double peak_try(void) {
-    const int64_t n = 1000000;
-    double t = now();
-    int64_t i = n;
-    __asm__ volatile("vxorps %%ymm10, %%ymm10, %%ymm10\n"
-                     "1:\n"
-                     "vfmadd231ps %%ymm10, %%ymm10, %%ymm0\n"
-                     "vfmadd231ps %%ymm10, %%ymm10, %%ymm1\n"
-                     "vfmadd231ps %%ymm10, %%ymm10, %%ymm2\n"
-                     "vfmadd231ps %%ymm10, %%ymm10, %%ymm3\n"
-                     "vfmadd231ps %%ymm10, %%ymm10, %%ymm4\n"
-                     "vfmadd231ps %%ymm10, %%ymm10, %%ymm5\n"
-                     "vfmadd231ps %%ymm10, %%ymm10, %%ymm6\n"
-                     "vfmadd231ps %%ymm10, %%ymm10, %%ymm7\n"
-                     "vfmadd231ps %%ymm10, %%ymm10, %%ymm8\n"
-                     "vfmadd231ps %%ymm10, %%ymm10, %%ymm9\n"
-                     "dec %0\n"
-                     "jnz 1b\n"
-                     : "+r"(i)
-                     :
-                     : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8",
-                       "xmm9", "xmm10", "cc");
-    return (double)n * 10 * 8 * 2 / (now() - t) * 1e-9;
-}
-#else
-static double peak_try(void) {
-    return 0;
-}
-#endif
-
-static double peak(void) {
-    double best = 0;
-    for (int32_t i = 0; i < 40; i++) {
-        double one = peak_try();
-        if (one > best) best = one;
-    }
-    return best;
-}
-
-/* Segment lists of a direction; rows of weights: forward [ky][kx][c], backward [ky][residue of kx
- * by the stride, then falling][o], so that a row of taps merges in both. */
-typedef struct lists {
-    ar_gemm call;
-    int32_t *first;
-    ar_segment *segments;
-    double products; /* of one image */
-} lists;
-
-static void segment_add(lists *l, int32_t p, int32_t x, int32_t w, int32_t k) {
-    int32_t *n = &l->first[p + 1];
-    ar_segment *last = l->segments + *n - 1;
-    l->products += (double)k * l->call.outputs;
-    if (*n > l->first[p] && last->x + last->k == x && last->w + last->k == w)
-        last->k += k;
+/* The share of the peak around a figure, which moves with the clock of a shared machine. */
+static double figure(const ar_kernels *k, const layer *a, int32_t what, double *peak) {
+    double before = fma_peak(), rate;
+    if (what < 2)
+        rate = gemm_rate(k, a, what == 1, SECONDS);
     else
-        l->segments[(*n)++] = (ar_segment){x, w, k};
+        rate = wgrad_rate(k, a, what == 2 ? 4 : 1, SECONDS);
+    double after = fma_peak();
+    *peak = before > after ? before : after;
+    return rate;
 }
 
-static int32_t backward_row(const layer *a, int32_t kx) {
-    int32_t at = 0;
-    for (int32_t r = 0; r < a->stride; r++)
-        for (int32_t k = a->kernel - 1; k >= 0; k--)
-            if (k % a->stride == r) {
-                if (k == kx) return at;
-                at++;
-            }
-    return at;
-}
-
-static int32_t size_out(const layer *a) {
-    return (a->h + 2 * a->pad - a->kernel) / a->stride + 1;
-}
-
-static lists lists_make(const layer *a, bool backward) {
-    int32_t out = size_out(a), kernel = a->kernel;
-    int32_t side = backward ? a->h : out;
-    int32_t inner = backward ? a->o : a->c;
-    lists l = {.call = {.lanes = LANES,
-                        .pixels = side * side,
-                        .outputs = backward ? a->c : a->o,
-                        .rows = kernel * kernel * inner}};
-    l.first = take(sizeof(int32_t) * (size_t)(side * side + 1));
-    l.segments = take(sizeof(ar_segment) * (size_t)(side * side * kernel * kernel));
-    for (int32_t p = 0; p < side * side; p++) {
-        l.first[p + 1] = l.first[p];
-        for (int32_t ky = 0; ky < kernel; ky++)
-            for (int32_t i = 0; i < kernel; i++) {
-                int32_t y, x, row = i;
-                if (!backward) {
-                    y = p / side * a->stride + ky - a->pad;
-                    x = p % side * a->stride + i - a->pad;
-                    if (y < 0 || x < 0 || y >= a->h || x >= a->h) continue;
-                    x += y * a->h;
-                } else {
-                    int32_t kx = kernel - 1 - i;
-                    y = p / side + a->pad - ky;
-                    x = p % side + a->pad - kx;
-                    if (y < 0 || x < 0 || y % a->stride || x % a->stride) continue;
-                    y /= a->stride;
-                    x /= a->stride;
-                    if (y >= out || x >= out) continue;
-                    x += y * out;
-                    row = backward_row(a, kx);
-                }
-                segment_add(&l, p, x * inner, (ky * kernel + row) * inner, inner);
-            }
-    }
-    l.call.first = l.first;
-    l.call.segments = l.segments;
-    return l;
-}
-
-static double gemm_rate(const ar_kernels *k, const layer *a, bool backward) {
-    lists l = lists_make(a, backward);
-    int32_t out = size_out(a);
-    size_t in_floats = (size_t)(a->h * a->h * a->c * LANES);
-    size_t out_floats = (size_t)(out * out * a->o * LANES);
-    float *x = numbers(backward ? out_floats : in_floats);
-    float *y = numbers(backward ? in_floats : out_floats);
-    float *w = numbers((size_t)l.call.rows * (size_t)l.call.outputs);
-    float *bias = numbers((size_t)l.call.outputs);
-    uint8_t *mask = take((backward ? in_floats : out_floats) / 8);
-    l.call.x = x;
-    l.call.y = y;
-    l.call.w = w;
-    l.call.bias = backward ? NULL : bias;
-    l.call.relu = !backward;
-    l.call.mask = backward ? NULL : mask;
-    l.call.gate = backward ? mask : NULL;
-    double best = 1e9;
-    for (double end = now() + SECONDS; now() < end;) {
-        double t = now();
-        k->gemm(&l.call);
-        t = now() - t;
-        if (t < best) best = t;
-    }
-    free(x);
-    free(y);
-    free(w);
-    free(bias);
-    free(mask);
-    free(l.first);
-    free(l.segments);
-    return l.products * 2 * LANES / best * 1e-9;
-}
-
-static double wgrad_rate(const ar_kernels *k, const layer *a, int32_t tiles) {
-    int32_t out = size_out(a), taps = a->kernel * a->kernel, n = 0;
-    size_t in_floats = (size_t)(a->h * a->h * a->c * LANES);
-    size_t out_floats = (size_t)(out * out * a->o * LANES);
-    int32_t *first = take(sizeof(int32_t) * (size_t)(taps + 1));
-    ar_pair *pairs = take(sizeof(ar_pair) * (size_t)(taps * out * out));
-    const float *x[16], *dy[16];
-    for (int32_t t = 0; t < taps; t++) {
-        for (int32_t p = 0; p < out * out; p++) {
-            int32_t iy = p / out * a->stride + t / a->kernel - a->pad;
-            int32_t ix = p % out * a->stride + t % a->kernel - a->pad;
-            if (iy < 0 || ix < 0 || iy >= a->h || ix >= a->h) continue;
-            pairs[n++] = (ar_pair){(iy * a->h + ix) * a->c, p};
+static void layers_print(const ar_kernels *k, const layer *layers, size_t n) {
+    double low = 1e9, high = 0;
+    printf("%-15s %16s %16s %16s %16s\n", "layer", "forward", "backward-data", "wgrad 4 tiles",
+           "wgrad 1 tile");
+    for (size_t i = 0; i < n; i++) {
+        printf("%-15s", layers[i].name);
+        for (int32_t j = 0; j < 4; j++) {
+            double peak, rate = figure(k, layers + i, j, &peak);
+            printf(" %7.1f (%4.1f %%)", rate, 100 * rate / peak);
+            if (peak < low) low = peak;
+            if (peak > high) high = peak;
         }
-        first[t + 1] = n;
+        printf("\n");
+        fflush(stdout);
     }
-    for (int32_t i = 0; i < tiles; i++) {
-        x[i] = numbers(in_floats);
-        dy[i] = numbers(out_floats);
-    }
-    ar_wgrad call = {.lanes = LANES,
-                     .tiles = tiles,
-                     .taps = taps,
-                     .channels = a->c,
-                     .outputs = a->o,
-                     .pixels = out * out,
-                     .end = a->o,
-                     .x = x,
-                     .dy = dy,
-                     .first = first,
-                     .pairs = pairs};
-    call.dw = numbers((size_t)(a->o * taps * a->c));
-    call.db = numbers((size_t)a->o);
-    double best = 1e9;
-    for (double end = now() + SECONDS; now() < end;) {
-        double t = now();
-        k->wgrad(&call);
-        t = now() - t;
-        if (t < best) best = t;
-    }
-    for (int32_t i = 0; i < tiles; i++) {
-        free((void *)(uintptr_t)x[i]);
-        free((void *)(uintptr_t)dy[i]);
-    }
-    free(call.dw);
-    free(call.db);
-    free(first);
-    free(pairs);
-    return (double)n * a->c * a->o * LANES * tiles * 2 / best * 1e-9;
+    printf("FMA peak of one core (256 bit) %.1f to %.1f GFLOP/s%s\n", low, high,
+           low < high * 0.9 ? ": NOISY, discard this run" : "");
 }
 
 /* ---- elementwise slots, on a tile of 28 x 28 pixels: 50 KB per operand (L2) ---- */
@@ -360,28 +172,66 @@ static void elementwise_print(const ar_kernels *k, int32_t first, int32_t channe
     }
 }
 
-int main(int argc, char **argv) {
-    const char *what = argc > 1 ? argv[1] : "avx2";
-    const ar_kernels *k = ar_kernels_get(strcmp(what, "avx2") == 0 ? AR_CPU_AVX2 : AR_CPU_PORTABLE,
-                                         strcmp(what, "blas") == 0);
-    double before = peak();
-    printf("level %s; FMA peak of one core (256 bit) %.1f GFLOP/s\n", k->name, before);
-    printf("%-14s %18s %18s %18s %18s\n", "layer", "forward", "backward-data", "wgrad 4 tiles",
-           "wgrad 1 tile");
-    for (size_t i = 0; i < sizeof layers / sizeof layers[0]; i++) {
-        double rate[4] = {gemm_rate(k, layers + i, false), gemm_rate(k, layers + i, true),
-                          wgrad_rate(k, layers + i, 4), wgrad_rate(k, layers + i, 1)};
-        printf("%-14s", layers[i].name);
-        for (int32_t j = 0; j < 4; j++)
-            printf(" %9.1f (%4.1f %%)", rate[j], 100 * rate[j] / before);
-        printf("\n");
+/* ---- cost against channels ---- */
+
+/* Cost of a 3x3 convolution of 14x14 pixels in arbitrary units; products over share of the peak, so
+ * that a clock that moves falls out. */
+static double cost(const ar_kernels *k, int32_t c, int32_t o) {
+    const layer a = {"", c, o, 14, 3, 1, 1};
+    double best = 1e9;
+    for (int32_t i = 0; i < 3; i++) {
+        double peak = fma_peak_try(), rate = gemm_rate(k, &a, false, 0.006), after = fma_peak_try();
+        double share = rate / (peak > after ? peak : after);
+        if (1 / share < best) best = 1 / share;
     }
-    elementwise_print(k, EW_ADD, 16, 49);
-    elementwise_print(k, EW_NORM, 64, 16);   /* L2; a stride of 4 KB between pixels */
-    elementwise_print(k, EW_NORM, 64, 1024); /* ResNet-18's first layers */
-    elementwise_print(k, EW_NORM, 512, 16);  /* and its last */
-    double after = peak();
-    printf("FMA peak after %.1f%s\n", after,
-           after < before * 0.95 || after > before * 1.05 ? ": NOISY, discard this run" : "");
+    return best * c * o;
+}
+
+/* One side from 8 to 128 channels, the other one fixed: the fit a + b * c by least squares, and
+ * costs against the next multiple of 8. */
+static void curve_print(const ar_kernels *k, bool outputs, int32_t fixed) {
+    double costs[129], n = 0, x = 0, y = 0, xx = 0, xy = 0, worst = 0;
+    printf("%d %s channels; %% of the peak at 8, 9, 10 ... %s channels:\n", fixed,
+           outputs ? "input" : "output", outputs ? "output" : "input");
+    for (int32_t c = 8; c <= 128; c++) {
+        costs[c] = outputs ? cost(k, fixed, c) : cost(k, c, fixed);
+        n++, x += c, y += costs[c], xx += (double)c * c, xy += c * costs[c];
+        printf(" %3.0f%s", 100.0 * c * fixed / costs[c], c % 20 == 7 || c == 128 ? "\n" : "");
+        fflush(stdout);
+    }
+    double b = (n * xy - x * y) / (n * xx - x * x), a = (y - b * x) / n;
+    printf("a / cost(16) %.3f; above 1.03 of the next multiple of 8:", a / costs[16]);
+    for (int32_t c = 8; c <= 128; c++) {
+        double ratio = costs[c] / costs[(c + 7) / 8 * 8];
+        if (ratio > worst) worst = ratio;
+        if (ratio > 1.03) printf(" %d (%.2f)", c, ratio);
+    }
+    printf("; worst %.3f\n", worst);
+}
+
+static void channels_print(const ar_kernels *k) {
+    curve_print(k, false, 32);
+    curve_print(k, false, 64);
+    curve_print(k, true, 32);
+    curve_print(k, true, 64);
+}
+
+#define COUNT(layers) (sizeof(layers) / sizeof(layers)[0])
+
+int main(int argc, char **argv) {
+    const char *level = argc > 1 ? argv[1] : "avx2", *what = argc > 2 ? argv[2] : "net";
+    const ar_kernels *k = ar_kernels_get(strcmp(level, "avx2") == 0 ? AR_CPU_AVX2 : AR_CPU_PORTABLE,
+                                         strcmp(level, "blas") == 0);
+    const bool net = strcmp(what, "net") == 0;
+    printf("level %s\n", k->name);
+    if (net) layers_print(k, eight_layer_conv, COUNT(eight_layer_conv));
+    if (strcmp(what, "resnet") == 0) layers_print(k, resnet, COUNT(resnet));
+    if (strcmp(what, "channels") == 0) channels_print(k);
+    if (strcmp(what, "elementwise") == 0) {
+        elementwise_print(k, EW_ADD, 16, 49);
+        elementwise_print(k, EW_NORM, 64, 16);   /* L2; a stride of 4 KB between pixels */
+        elementwise_print(k, EW_NORM, 64, 1024); /* ResNet-18's first layers */
+        elementwise_print(k, EW_NORM, 512, 16);  /* and its last */
+    }
     return 0;
 }

@@ -16,6 +16,9 @@
 #define UNROLL _Pragma("GCC unroll 12")
 #endif
 
+/* The wgrad slot of layers that leave outer products too little to do: wgrad_f32_avx2.c asks. */
+void ar_wgrad_lanes_f32_avx2(const ar_wgrad *call);
+
 /* All bits of the lanes whose bit is set. */
 INLINE __m256 ar_expand(uint32_t byte) {
     const __m256i bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);

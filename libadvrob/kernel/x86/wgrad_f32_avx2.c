@@ -1,339 +1,373 @@
-/* The wgrad slot in AVX2 and FMA: 3 outputs by 4 channels in 12 accumulators that keep the sums of
- * the 8 lanes apart, so a step is 7 loads and 12 FMAs without a shuffle.
+/* The wgrad slot in AVX2 and FMA: outer products of 6 outputs by 2 vectors of 8 channels in 12
+ * accumulators; a step is one pixel of one image: 2 loads of x, 6 broadcasts of dy, 12 FMAs.
  *
- * The work is cut in chunks of at most CHUNK pairs: those of a few rows of one tile, or of several
- * tiles where a tile has few. In a chunk all taps are done before the next, so its x and dy stay in
- * L2; a few channels of x at a time are copied side by side (apart by a power of two they would
- * share few sets of L1) and stay in L1, and dy streams past them.
+ * Tiles have the image innermost, outer products want the channel there. So the work is cut in
+ * chunks, some output pixels of some images: dy of up to PANEL outputs, and then x of WIDE channels
+ * at a time, are transposed to [image][pixel][channel] on the stack, which costs a few percent as
+ * taps and outputs use them many times. A few images of that stay in L1 for all outputs and taps.
  *
- * A gradient's value is fixed by its own chain: FMAs in the order (tile, pair, vector) within a
- * chunk, a lane sum in fixed order at its end. Chunks depend on the lists alone: neither the cut by
- * outputs nor the block that it falls in changes a bit. */
+ * A gradient's value is fixed by its own chain: FMAs in the order (image, pair) over a run of
+ * images in a chunk, runs added up in order. Chunks and runs depend on the lists and on the number
+ * of images alone: the cut by outputs does not change a bit.
+ *
+ * Layers with few channels, and lists that do not fit the buffers, go to
+ * ar_wgrad_lanes_f32_avx2. */
 #include "kernel/x86/avx2.h"
 
 #include <string.h>
 
-#define CHUNK 64
-#define OUTPUTS 3 /* of a block */
-#define CHANNELS 4
-#define AHEAD 6                           /* pairs, to prefetch */
-#define PACKED (CHUNK * 6 * AR_MAX_LANES) /* floats of x, 24 KB */
-#define THIN 64                           /* taps * channels of a layer with few channels */
-#define CHUNK_THIN 32
+#define WIDE 16    /* channels of a panel of x */
+#define PANEL 32   /* outputs of a panel of dy */
+#define RUN 144    /* pairs of a tap in a run of images, about */
+#define CHUNK 64   /* output pixels, at most */
+#define TAPS 64    /* at most */
+#define PAIRS 1024 /* of a chunk, at most */
+#define USED 192   /* input pixels of a chunk, at most */
+#define SPAN 1024  /* from the first to the last of them, at most */
+#define GAP 16     /* floats between images: apart by a power of two they share sets of L1 */
+#define ROOM 61440 /* floats of both buffers, 240 KB */
 
-typedef struct chunk {
-    int32_t n;
-    bool first;                     /* of its tap: dw is written instead of added to */
-    const float *dy[CHUNK + AHEAD]; /* output 0 of the pair's pixel */
-} chunk;
+/* Floats of an image in a chunk. */
+#define IMAGE(used, pixels) ((used)*WIDE + GAP + (pixels)*PANEL + GAP)
 
-/* Sums of 8 lanes of 4 vectors; per vector ((0 + 2) + (1 + 3)) + ((4 + 6) + (5 + 7)). */
-INLINE __m128 sum4(__m256 a, __m256 b, __m256 c, __m256 d) {
-    __m256 ab = _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
-    __m256 cd = _mm256_add_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
-    __m256 s = _mm256_add_ps(_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xee));
-    return _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
-}
+/* A pair as offsets into the buffers. */
+typedef struct step {
+    uint16_t x, dy;
+} step;
 
-/* dw[outputs][channels], rows `stride` apart, from output o of the chunk's dy and the packed x
- * [n][channels][lanes]. */
-INLINE void block(const chunk *part, const float *x, float *dw, int64_t stride, int32_t o,
-                  const int32_t outputs, const int32_t channels, const int32_t vectors) {
-    const int32_t lanes = vectors * 8;
-    const ptrdiff_t offset = (ptrdiff_t)o * lanes;
+/* A chunk and its lists. */
+typedef struct part {
+    int32_t image, images; /* counted through the tiles */
+    int32_t p, pixels;     /* of the output */
+    int32_t used;          /* input pixels */
+    int32_t x[USED];       /* their offsets in a tile, floats of one image */
+    int32_t dy[CHUNK];     /* and those of the output pixels */
+    int32_t first[TAPS + 1];
+    step steps[PAIRS];
+} part;
+
+/* A run of images on its way through outputs and taps. */
+typedef struct run {
+    int32_t images;
+    int32_t x_image, dy_image; /* floats from one image to the next */
+    int64_t stride;            /* of dw's outputs */
+    bool first;                /* dw is written instead of added to */
+    __m256i last;              /* channels of the last vector that exist */
+} run;
+
+/* Some channels of some pixels of some tiles. */
+typedef struct source {
+    const ar_real *const *tiles;
+    const int32_t *at;                         /* of the pixels, floats of one image */
+    int32_t count, pixels, lanes, c, channels; /* count: of tiles */
+} source;
+
+/* ---- outer products ---- */
+
+INLINE void block(const run *r, const step *steps, int32_t n, const float *x, const float *dy,
+                  float *dw, const int32_t outputs, const int32_t vectors) {
     __m256 a[12];
     UNROLL
-    for (int32_t i = 0; i < outputs * channels; i++)
+    for (int32_t i = 0; i < outputs * vectors; i++)
         a[i] = _mm256_setzero_ps();
-    for (int32_t n = 0; n < part->n; n++, x += channels * lanes) {
-        const float *dy = part->dy[n] + offset;
-        const float *next = part->dy[n + AHEAD] + offset;
-        UNROLL
-        for (int32_t i = 0; i < outputs * vectors; i += 2)
-            _mm_prefetch((const char *)(next + i * 8), _MM_HINT_T0);
-        UNROLL
-        for (int32_t v = 0; v < vectors; v++) {
-            __m256 d[3]; /* 12 sums, 3 of dy and one of x: all 16 registers */
+    for (int32_t image = 0; image < r->images; image++) {
+        for (int32_t i = 0; i < n; i++) {
+            const float *xs = x + steps[i].x, *ds = dy + steps[i].dy;
+            __m256 v[2];
             UNROLL
-            for (int32_t i = 0; i < outputs; i++)
-                d[i] = _mm256_loadu_ps(dy + i * lanes + v * 8);
+            for (int32_t j = 0; j < vectors; j++)
+                v[j] = _mm256_load_ps(xs + j * 8);
             UNROLL
-            for (int32_t j = 0; j < channels; j++) {
-                __m256 value = _mm256_load_ps(x + j * lanes + v * 8);
-                UNROLL
-                for (int32_t i = 0; i < outputs; i++)
-                    a[i * channels + j] = _mm256_fmadd_ps(d[i], value, a[i * channels + j]);
+            for (int32_t j = 0; j < outputs * vectors; j++)
+                a[j] = _mm256_fmadd_ps(_mm256_broadcast_ss(ds + j / vectors), v[j % vectors], a[j]);
+        }
+        x += r->x_image;
+        dy += r->dy_image;
+    }
+    UNROLL
+    for (int32_t i = 0; i < outputs; i++) {
+        float *to = dw + i * r->stride;
+        __m256 *sum = a + i * vectors;
+        if (vectors == 2) {
+            if (!r->first) sum[0] = _mm256_add_ps(_mm256_loadu_ps(to), sum[0]);
+            _mm256_storeu_ps(to, sum[0]);
+            to += 8;
+        }
+        __m256 *end = sum + vectors - 1;
+        if (!r->first) *end = _mm256_add_ps(_mm256_maskload_ps(to, r->last), *end);
+        _mm256_maskstore_ps(to, r->last, *end);
+    }
+}
+
+typedef void block_fn(const run *r, const step *steps, int32_t n, const float *x, const float *dy,
+                      float *dw);
+
+#define BLOCK(outputs, vectors) \
+    static void block_##outputs##_##vectors(const run *r, const step *steps, int32_t n, \
+                                            const float *x, const float *dy, float *dw) { \
+        block(r, steps, n, x, dy, dw, outputs, vectors); \
+    }
+BLOCK(1, 2)
+BLOCK(2, 2)
+BLOCK(3, 2)
+BLOCK(4, 2)
+BLOCK(5, 2)
+BLOCK(6, 2)
+BLOCK(1, 1)
+BLOCK(2, 1)
+BLOCK(3, 1)
+BLOCK(4, 1)
+BLOCK(5, 1)
+BLOCK(6, 1)
+BLOCK(7, 1)
+BLOCK(8, 1)
+BLOCK(9, 1)
+BLOCK(10, 1)
+BLOCK(11, 1)
+BLOCK(12, 1)
+
+static block_fn *const wide[] = {block_1_2, block_2_2, block_3_2, block_4_2, block_5_2, block_6_2};
+static block_fn *const slim[] = {block_1_1, block_2_1,  block_3_1,  block_4_1,
+                                 block_5_1, block_6_1,  block_7_1,  block_8_1,
+                                 block_9_1, block_10_1, block_11_1, block_12_1};
+
+/* All taps and the `outputs` of a panel for a run and the panel of x of `width` channels. */
+static void run_do(const run *r, const part *list, int32_t taps, int32_t channels, int32_t outputs,
+                   int32_t width, const float *x, const float *dy, float *dw) {
+    const int32_t most = width > 8 ? 6 : 12, blocks = ar_block_count(outputs, most);
+    for (int32_t b = 0; b < blocks; b++) {
+        int32_t o = ar_block_first(outputs, most, b);
+        int32_t count = ar_block_first(outputs, most, b + 1) - o;
+        block_fn *fn = (width > 8 ? wide : slim)[count - 1];
+        for (int32_t t = 0; t < taps; t++) {
+            int32_t n = list->first[t + 1] - list->first[t];
+            if (n > 0 || r->first)
+                fn(r, list->steps + list->first[t], n, x, dy + o,
+                   dw + o * r->stride + (int64_t)t * channels);
+        }
+    }
+}
+
+/* ---- transposing ---- */
+
+/* 8 vectors at from, from + stride ..., those from `count` on zero; transposed to to, to + gap ...
+ */
+INLINE void transpose(const float *from, const int32_t stride, const int32_t count, float *to,
+                      int32_t gap) {
+    __m256 a[8], b[8];
+    UNROLL
+    for (int32_t i = 0; i < 8; i++) { /* halves of rows i % 4 and i % 4 + 4 */
+        const float *low = from + i % 4 * stride + i / 4 * 4, *high = low + 4 * stride;
+        __m128 l = i % 4 < count ? _mm_loadu_ps(low) : _mm_setzero_ps();
+        __m128 h = i % 4 + 4 < count ? _mm_loadu_ps(high) : _mm_setzero_ps();
+        a[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(l), h, 1);
+    }
+    UNROLL
+    for (int32_t i = 0; i < 8; i += 2) {
+        b[i] = _mm256_unpacklo_ps(a[i], a[i + 1]);
+        b[i + 1] = _mm256_unpackhi_ps(a[i], a[i + 1]);
+    }
+    UNROLL
+    for (int32_t i = 0; i < 8; i += 4) {
+        _mm256_store_ps(to + i * gap, _mm256_shuffle_ps(b[i], b[i + 2], 0x44));
+        _mm256_store_ps(to + (i + 1) * gap, _mm256_shuffle_ps(b[i], b[i + 2], 0xee));
+        _mm256_store_ps(to + (i + 2) * gap, _mm256_shuffle_ps(b[i + 1], b[i + 3], 0x44));
+        _mm256_store_ps(to + (i + 3) * gap, _mm256_shuffle_ps(b[i + 1], b[i + 3], 0xee));
+    }
+}
+
+/* `count` channels of one pixel to its images, `gap` apart; zeros up to a multiple of 8. */
+INLINE void spread(const float *from, int32_t count, float *to, int32_t gap, const int32_t lanes) {
+    for (; count >= 8; count -= 8, from += 8 * lanes, to += 8)
+        for (int32_t l = 0; l < lanes; l += 8)
+            transpose(from + l, lanes, 8, to + l * gap, gap);
+    if (count > 0)
+        for (int32_t l = 0; l < lanes; l += 8)
+            transpose(from + l, lanes, count, to + l * gap, gap);
+}
+
+/* To rows of `row` floats, images `gap` apart. */
+static void spread_all(const source *s, float *to, int32_t row, int32_t gap) {
+    for (int32_t t = 0; t < s->count; t++, to += s->lanes * gap)
+        for (int32_t i = 0; i < s->pixels; i++) {
+            const float *from = s->tiles[t] + (int64_t)(s->at[i] + s->c) * s->lanes;
+            if (s->lanes == 16)
+                spread(from, s->channels, to + i * row, gap, 16);
+            else
+                spread(from, s->channels, to + i * row, gap, 8);
+        }
+}
+
+/* ---- chunks ---- */
+
+/* The lists of the output pixels [p, p + pixels); from: each tap's first pair there, moved on.
+ * `row` is the width of dy's rows. False if they do not fit. */
+static bool part_make(const ar_wgrad *call, int32_t p, int32_t pixels, int32_t row, int32_t *from,
+                      part *list) {
+    int32_t low = INT32_MAX, high = 0, n = 0;
+    int16_t place[SPAN];
+
+    list->p = p;
+    list->pixels = pixels;
+    list->used = list->first[0] = 0;
+    for (int32_t i = 0; i < pixels; i++)
+        list->dy[i] = (p + i) * call->outputs;
+    for (int32_t t = 0; t < call->taps; t++) {
+        const ar_pair *pair = call->pairs + from[t], *end = call->pairs + call->first[t + 1];
+        for (; pair < end && pair->y < p + pixels; pair++, n++) {
+            if (pair->x < low) low = pair->x;
+            if (pair->x > high) high = pair->x;
+        }
+        list->first[t + 1] = n;
+    }
+    if (n == 0) return true;
+    const int32_t span = (high - low) / call->channels + 1;
+    if (n > PAIRS || span > SPAN) return false;
+    const double scale = 1.0 / call->channels;
+    memset(place, 0, sizeof *place * (size_t)span);
+    for (int32_t t = 0; t < call->taps; t++)
+        for (int32_t i = list->first[t]; i < list->first[t + 1]; i++) {
+            ar_pair pair = call->pairs[from[t]++];
+            int32_t at = (int32_t)((pair.x - low) * scale + 0.5);
+            place[at] = 1;
+            list->steps[i] = (step){(uint16_t)at, (uint16_t)((pair.y - p) * row)};
+        }
+    for (int32_t i = 0; i < span; i++)
+        if (place[i] != 0) {
+            if (list->used == USED) return false;
+            list->x[list->used] = low + i * call->channels;
+            place[i] = (int16_t)(list->used++ * WIDE);
+        }
+    for (int32_t i = 0; i < n; i++)
+        list->steps[i].x = (uint16_t)place[list->steps[i].x];
+    return true;
+}
+
+/* Pixels of a row of the output as far as it matters: whole rows share most input pixels. */
+static int32_t row_length(const ar_wgrad *call) {
+    const ar_pair *pair = call->pairs;
+    for (int32_t i = 1; i + 1 < call->first[1]; i++)
+        if (pair[i + 1].x - pair[i].x != pair[1].x - pair[0].x || pair[i + 1].y != pair[i].y + 1)
+            return pair[i + 1].y - pair[0].y;
+    return call->pixels;
+}
+
+/* Output pixels of a chunk; 0 if no cut fits the buffers. *used: input pixels, at most. */
+static int32_t chunk_size(const ar_wgrad *call, int32_t *used) {
+    part list;
+    int32_t from[TAPS], row = row_length(call);
+    int32_t size = call->pixels < CHUNK ? call->pixels : CHUNK;
+    if (size > row) size = size / row * row;
+    for (; size > 0; size = size > row ? size - row : size / 2) {
+        int32_t p = 0;
+        *used = 1;
+        memcpy(from, call->first, sizeof *from * (size_t)call->taps);
+        for (; p < call->pixels; p += size) {
+            int32_t n = call->pixels - p < size ? call->pixels - p : size;
+            if (!part_make(call, p, n, PANEL, from, &list)) break;
+            if (list.used > *used) *used = list.used;
+        }
+        if (p >= call->pixels && 16 * IMAGE(*used, size) <= ROOM) return size;
+    }
+    return 0;
+}
+
+/* Rows of dy added up, 4 vectors side by side. */
+static void bias_do(float *db, int32_t outputs, bool first, const float *dy, int32_t gap,
+                    int32_t row, int32_t images, int32_t pixels) {
+    __m256 sum[PANEL / 8];
+    float sums[PANEL];
+    for (int32_t j = 0; j < PANEL / 8; j++)
+        sum[j] = _mm256_setzero_ps();
+    for (int32_t i = 0; i < images; i++)
+        for (int32_t p = 0; p < pixels; p++)
+            for (int32_t j = 0; j < row / 8; j++)
+                sum[j] = _mm256_add_ps(sum[j], _mm256_load_ps(dy + i * gap + p * row + j * 8));
+    memcpy(sums, sum, sizeof sums);
+    for (int32_t o = 0; o < outputs; o++)
+        db[o] = first ? sums[o] : db[o] + sums[o];
+}
+
+/* Outputs [o, o + outputs) of a chunk. */
+static void part_do(const ar_wgrad *call, const part *list, int32_t o, int32_t outputs,
+                    int32_t row) {
+    _Alignas(64) float room[ROOM];
+    const int32_t lanes = call->lanes, tile = list->image / lanes, tiles = list->images / lanes;
+    const int32_t most = list->pixels < RUN ? RUN / list->pixels : 1; /* images of a run */
+    const bool first = list->image == 0 && list->p == 0;
+    run r = {.x_image = list->used * WIDE + GAP,
+             .dy_image = list->pixels * row + GAP,
+             .stride = (int64_t)call->taps * call->channels};
+    float *dy = room, *x = room + list->images * r.dy_image;
+    source from = {call->dy + tile, list->dy, tiles, list->pixels, lanes, o, outputs};
+
+    spread_all(&from, dy, row, r.dy_image);
+    if (call->db != NULL)
+        bias_do(call->db + o, outputs, first, dy, r.dy_image, row, list->images, list->pixels);
+    for (int32_t c = 0; c < call->channels; c += WIDE) {
+        const int32_t width = call->channels - c < WIDE ? call->channels - c : WIDE;
+        r.last = _mm256_cmpgt_epi32(_mm256_set1_epi32((width - 1) % 8 + 1),
+                                    _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+        from = (source){call->x + tile, list->x, tiles, list->used, lanes, c, width};
+        spread_all(&from, x, WIDE, r.x_image);
+        for (int32_t i = 0; i < list->images; i += most) {
+            r.first = first && i == 0;
+            r.images = list->images - i < most ? list->images - i : most;
+            run_do(&r, list, call->taps, call->channels, outputs, width, x + i * r.x_image,
+                   dy + i * r.dy_image, call->dw + o * r.stride + c);
+        }
+    }
+}
+
+static bool panels_do(const ar_wgrad *call) {
+    part list;
+    int32_t from[TAPS], used;
+    const int32_t size = chunk_size(call, &used), all = call->tiles * call->lanes;
+    if (size == 0) return false;
+    const int32_t most = ROOM / IMAGE(used, size) / 16 * 16;
+
+    for (int32_t o = call->begin; o < call->end; o += PANEL) {
+        const int32_t outputs = call->end - o < PANEL ? call->end - o : PANEL;
+        const int32_t row = (outputs + 7) / 8 * 8;
+        for (list.image = 0; list.image < all; list.image += most) {
+            list.images = all - list.image < most ? all - list.image : most;
+            memcpy(from, call->first, sizeof *from * (size_t)call->taps);
+            for (int32_t p = 0; p < call->pixels; p += size) {
+                part_make(call, p, call->pixels - p < size ? call->pixels - p : size, row, from,
+                          &list);
+                part_do(call, &list, o, outputs, row);
             }
         }
     }
-    const __m256 zero = _mm256_setzero_ps();
-    UNROLL
-    for (int32_t i = 0; i < outputs; i++) {
-        const __m256 *s = a + i * channels;
-        float *out = dw + i * stride;
-        __m128 sum = sum4(s[0], channels > 1 ? s[1] : zero, channels > 2 ? s[2] : zero,
-                          channels > 3 ? s[3] : zero);
-        if (channels == CHANNELS) {
-            _mm_storeu_ps(out, part->first ? sum : _mm_add_ps(_mm_loadu_ps(out), sum));
-        } else {
-            float sums[4];
-            _mm_storeu_ps(sums, sum);
-            for (int32_t j = 0; j < channels; j++)
-                out[j] = part->first ? sums[j] : out[j] + sums[j];
-        }
-    }
+    return true;
 }
 
-INLINE void block_any(const chunk *part, const float *x, float *dw, int64_t stride, int32_t o,
-                      int32_t outputs, int32_t channels, const int32_t vectors) {
-    switch ((outputs - 1) * CHANNELS + channels) {
-    case 1:
-        block(part, x, dw, stride, o, 1, 1, vectors);
-        break;
-    case 2:
-        block(part, x, dw, stride, o, 1, 2, vectors);
-        break;
-    case 3:
-        block(part, x, dw, stride, o, 1, 3, vectors);
-        break;
-    case 4:
-        block(part, x, dw, stride, o, 1, 4, vectors);
-        break;
-    case 5:
-        block(part, x, dw, stride, o, 2, 1, vectors);
-        break;
-    case 6:
-        block(part, x, dw, stride, o, 2, 2, vectors);
-        break;
-    case 7:
-        block(part, x, dw, stride, o, 2, 3, vectors);
-        break;
-    case 8:
-        block(part, x, dw, stride, o, 2, 4, vectors);
-        break;
-    case 9:
-        block(part, x, dw, stride, o, 3, 1, vectors);
-        break;
-    case 10:
-        block(part, x, dw, stride, o, 3, 2, vectors);
-        break;
-    case 11:
-        block(part, x, dw, stride, o, 3, 3, vectors);
-        break;
-    default:
-        block(part, x, dw, stride, o, 3, 4, vectors);
-        break;
-    }
-}
-
-/* Blocks [b, stop) of `channels` channels, packed one after the other, by all outputs. dw: at
- * output 0 and channel 0. Outputs outside: their dy is read from L1 by the second block on, and
- * lines of dw are finished soon where rows of dw are a power of two apart. */
-static void blocks_do(const ar_wgrad *call, const chunk *part, const float *x, float *dw,
-                      int32_t channels, int32_t b, int32_t stop) {
-    const int64_t stride = (int64_t)call->taps * call->channels;
-    const int32_t all = call->end - call->begin, count = ar_block_count(all, OUTPUTS);
-    for (int32_t i = 0; i < count; i++) {
-        int32_t o = call->begin + ar_block_first(all, OUTPUTS, i);
-        int32_t outputs = call->begin + ar_block_first(all, OUTPUTS, i + 1) - o;
-        const float *from = x;
-        int32_t c = ar_block_first(channels, CHANNELS, b);
-        for (int32_t j = b; j < stop; j++) {
-            int32_t next = ar_block_first(channels, CHANNELS, j + 1), width = next - c;
-            if (call->lanes == 16)
-                block_any(part, from, dw + o * stride + c, stride, o, outputs, width, 2);
-            else
-                block_any(part, from, dw + o * stride + c, stride, o, outputs, width, 1);
-            from += part->n * width * call->lanes;
-            c = next;
-        }
-    }
-}
-
-/* The end of the blocks from b on that fit the packed buffer for n pairs. */
-static int32_t blocks_fit(int32_t n, int32_t b, int32_t count) {
-    int32_t fit = PACKED / ((n > 0 ? n : 1) * CHANNELS * AR_MAX_LANES);
-    return count - b < fit ? count : b + fit;
-}
-
-/* The rows to prefetch at the end are the first: of the next block of outputs, nearly. */
-static void wrap(chunk *part) {
-    for (int32_t i = 0; i < AHEAD; i++)
-        part->dy[part->n + i] = part->n > 0 ? part->dy[i % part->n] : NULL;
-}
-
-INLINE void copy(float *to, const float *from, int32_t floats) {
-    for (int32_t i = 0; i < floats; i += 8)
-        _mm256_store_ps(to + i, _mm256_loadu_ps(from + i));
-}
-
-/* ---- bias ---- */
-
-/* dy of outputs o .. o + outputs - 1, summed over the pixels [p, end) of the tiles [tile, last). */
-INLINE void bias(const ar_wgrad *call, int32_t tile, int32_t last, int32_t p, int32_t end,
-                 int32_t o, const int32_t outputs, const int32_t vectors) {
-    const __m256 zero = _mm256_setzero_ps();
-    const bool first = tile == 0 && p == 0;
-    const ptrdiff_t step = (ptrdiff_t)call->outputs * vectors * 8;
-    __m256 a[8];
-    UNROLL
-    for (int32_t j = 0; j < outputs; j++)
-        a[j] = zero;
-    for (; tile < last; tile++) {
-        const float *dy = call->dy[tile] + p * step + (ptrdiff_t)o * vectors * 8;
-        for (int32_t i = p; i < end; i++, dy += step)
-            UNROLL
-        for (int32_t v = 0; v < vectors; v++)
-            UNROLL
-        for (int32_t j = 0; j < outputs; j++)
-            a[j] = _mm256_add_ps(a[j], _mm256_loadu_ps(dy + (j * vectors + v) * 8));
-    }
-    UNROLL
-    for (int32_t j = 0; j < outputs; j++) {
-        float sum = _mm_cvtss_f32(sum4(a[j], zero, zero, zero));
-        call->db[o + j] = first ? sum : call->db[o + j] + sum;
-    }
-}
-
-/* Done with each chunk, while its dy is in the cache. */
-static void bias_do(const ar_wgrad *call, int32_t tile, int32_t last, int32_t p, int32_t end) {
-    if (call->db == NULL) return;
-    int32_t o = call->begin;
-    if (call->lanes == 16) {
-        for (; o + 8 <= call->end; o += 8)
-            bias(call, tile, last, p, end, o, 8, 2);
-        for (; o < call->end; o++)
-            bias(call, tile, last, p, end, o, 1, 2);
-    } else {
-        for (; o + 8 <= call->end; o += 8)
-            bias(call, tile, last, p, end, o, 8, 1);
-        for (; o < call->end; o++)
-            bias(call, tile, last, p, end, o, 1, 1);
-    }
-}
-
-/* ---- any layer ---- */
-
-/* Piece `piece` of `pieces` of a tap's pairs, in the tiles [tile, last). */
-static void tap_do(const ar_wgrad *call, int32_t tap, int32_t tile, int32_t last, int32_t piece,
-                   int32_t pieces) {
-    _Alignas(64) float buffer[PACKED];
-    const float *x[CHUNK];
-    const int32_t lanes = call->lanes, m = call->first[tap + 1] - call->first[tap];
-    const int32_t begin = call->first[tap] + (int32_t)((int64_t)m * piece / pieces);
-    const int32_t end = call->first[tap] + (int32_t)((int64_t)m * (piece + 1) / pieces);
-    chunk part;
-
-    part.n = 0;
-    part.first = tile == 0 && piece == 0;
-    for (; tile < last; tile++)
-        for (int32_t i = begin; i < end; i++, part.n++) {
-            ptrdiff_t y = (ptrdiff_t)call->pairs[i].y * call->outputs;
-            x[part.n] = call->x[tile] + (ptrdiff_t)call->pairs[i].x * lanes;
-            part.dy[part.n] = call->dy[tile] + y * lanes;
-        }
-    if (part.n == 0 && !part.first) return;
-    wrap(&part);
-    float *dw = call->dw + (int64_t)tap * call->channels;
-    int32_t count = ar_block_count(call->channels, CHANNELS);
-    for (int32_t b = 0, stop; b < count; b = stop) {
-        stop = blocks_fit(part.n, b, count);
-        float *to = buffer;
-        for (int32_t j = b; j < stop; j++) {
-            int32_t c = ar_block_first(call->channels, CHANNELS, j);
-            int32_t floats = (ar_block_first(call->channels, CHANNELS, j + 1) - c) * lanes;
-            for (int32_t n = 0; n < part.n; n++, to += floats)
-                copy(to, x[n] + (ptrdiff_t)c * lanes, floats);
-        }
-        blocks_do(call, &part, buffer, dw, call->channels, b, stop);
-    }
-}
-
-static void any_do(const ar_wgrad *call) {
-    int32_t most = 1; /* pairs of a tap */
+/* A linear layer: one tap, whose channels are all inputs. */
+static bool is_linear(const ar_wgrad *call) {
+    if (call->pixels != 1 || call->first[call->taps] != call->taps) return false;
     for (int32_t t = 0; t < call->taps; t++)
-        if (call->first[t + 1] - call->first[t] > most) most = call->first[t + 1] - call->first[t];
-    int32_t pieces = ar_block_count(most, CHUNK), tiles = CHUNK / most;
-    if (tiles < 1) tiles = 1;
-    for (int32_t tile = 0; tile == 0 || tile < call->tiles; tile += tiles) {
-        int32_t last = call->tiles - tile < tiles ? call->tiles : tile + tiles;
-        for (int32_t piece = 0; piece < pieces; piece++) {
-            for (int32_t tap = 0; tap < call->taps; tap++)
-                tap_do(call, tap, tile, last, piece, pieces);
-            bias_do(call, tile, last, (int32_t)((int64_t)call->pixels * piece / pieces),
-                    (int32_t)((int64_t)call->pixels * (piece + 1) / pieces));
-        }
-    }
+        if (call->first[t] != t || call->pairs[t].x != t * call->channels) return false;
+    return true;
 }
 
-/* ---- layers with few channels ---- */
-
-/* One block of channels would leave registers empty and read dy once per tap: take a pixel's taps
- * times channels as its channels, which is dw's order too, with zeros where a tap has no pair. */
-static bool is_thin(const ar_wgrad *call) {
-    if (call->channels >= CHANNELS || call->taps > THIN / call->channels) return false;
+/* Vectors are filled well, and the lists can be cut by output pixels. */
+static bool is_wide(const ar_wgrad *call) {
+    if ((call->channels + 7) / 8 * 8 * 4 > call->channels * 5 || call->taps > TAPS) return false;
     for (int32_t t = 0; t < call->taps; t++)
         for (int32_t i = call->first[t] + 1; i < call->first[t + 1]; i++)
             if (call->pairs[i].y <= call->pairs[i - 1].y) return false;
     return true;
 }
 
-/* x of the taps * channels [c, c + width) of the pixels [p, p + n); from: each tap's first pair
- * at or after p. */
-static void thin_pack(const ar_wgrad *call, int32_t tile, int32_t p, int32_t n, const int32_t *from,
-                      int32_t c, int32_t width, float *buffer) {
-    const int32_t lanes = call->lanes;
-    memset(buffer, 0, sizeof *buffer * (size_t)(n * width * lanes));
-    for (int32_t j = 0; j < width; j++) {
-        int32_t tap = (c + j) / call->channels, channel = (c + j) % call->channels;
-        for (int32_t i = from[tap]; i < call->first[tap + 1]; i++) {
-            int32_t at = call->pairs[i].y - p;
-            if (at >= n) break;
-            copy(buffer + (at * width + j) * lanes,
-                 call->x[tile] + ((ptrdiff_t)call->pairs[i].x + channel) * lanes, lanes);
-        }
-    }
-}
-
-static void thin_do(const ar_wgrad *call) {
-    _Alignas(64) float buffer[PACKED];
-    int32_t from[THIN];
-    const int32_t channels = call->taps * call->channels;
-    const int32_t count = ar_block_count(channels, CHANNELS);
-    const int32_t chunks = ar_block_count(call->pixels, CHUNK_THIN);
-    chunk part;
-
-    for (int32_t tile = 0; tile < call->tiles; tile++) {
-        memcpy(from, call->first, sizeof *from * (size_t)call->taps);
-        for (int32_t k = 0; k < chunks; k++) {
-            int32_t p = ar_block_first(call->pixels, CHUNK_THIN, k);
-            part.n = ar_block_first(call->pixels, CHUNK_THIN, k + 1) - p;
-            part.first = tile == 0 && k == 0;
-            for (int32_t i = 0; i < part.n; i++)
-                part.dy[i] = call->dy[tile] + (ptrdiff_t)(p + i) * call->outputs * call->lanes;
-            wrap(&part);
-            for (int32_t t = 0; t < call->taps; t++)
-                while (from[t] < call->first[t + 1] && call->pairs[from[t]].y < p)
-                    from[t]++;
-            for (int32_t b = 0, stop; b < count; b = stop) {
-                stop = blocks_fit(part.n, b, count);
-                float *to = buffer;
-                for (int32_t j = b; j < stop; j++) {
-                    int32_t c = ar_block_first(channels, CHANNELS, j);
-                    int32_t width = ar_block_first(channels, CHANNELS, j + 1) - c;
-                    thin_pack(call, tile, p, part.n, from, c, width, to);
-                    to += part.n * width * call->lanes;
-                }
-                blocks_do(call, &part, buffer, call->dw, channels, b, stop);
-            }
-            bias_do(call, tile, tile + 1, p, p + part.n);
-        }
-    }
-}
-
 void ar_wgrad_f32_avx2(const ar_wgrad *call) {
-    if (call->tiles > 0 && call->pixels > 0 && is_thin(call))
-        thin_do(call);
-    else
-        any_do(call);
+    const int32_t first[2] = {0, 1};
+    ar_wgrad linear = *call;
+    if (call->taps > 0 && is_linear(call)) {
+        linear.channels *= call->taps;
+        linear.taps = 1;
+        linear.first = first;
+        call = &linear;
+    }
+    if (call->tiles < 1 || call->pixels < 1 || !is_wide(call) || !panels_do(call))
+        ar_wgrad_lanes_f32_avx2(call);
 }
