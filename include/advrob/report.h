@@ -89,10 +89,10 @@ ADVROB_API int32_t advrob_model_latency(const advrob_model *model, int64_t batch
  *
  * Options: "passes" ("forward"; "attack", the default: also the gradient by the input; "train":
  * also that by the weights, as training runs it: batch norms normalise by the batch, the gradient
- * by the images is not wanted), "batch_size" (1 to 4096, default 64), "repeats" (default 10),
- * "label" (text for a column "model", to tell several profiles in one report apart; default none).
- * Errors: E_UNKNOWN, E_RANGE, E_INVALID (options; training batch norms by a single value), E_NOMEM,
- * E_OVERFLOW, E_CANCELLED. On error no row is added. */
+ * by the images is not wanted), "batch_size" (1 to 4096, default 64), "repeats" (1 to 1000, default
+ * 10), "label" (text for a column "model", to tell several profiles in one report apart; default
+ * none). Errors: E_UNKNOWN, E_RANGE, E_INVALID (options; training batch norms by a single value),
+ * E_NOMEM, E_OVERFLOW, E_CANCELLED. On error no row is added. */
 ADVROB_API int32_t advrob_report_profile(advrob_report *report, advrob_model *model,
                                          const advrob_options *options);
 

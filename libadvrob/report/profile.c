@@ -14,7 +14,7 @@ static const ar_option entries[] = {
     AR_STR(profile_options, passes, "attack", "forward|attack|train",
            "forward; with the gradient by the input; with that by the weights, as in training"),
     AR_I64(profile_options, batch_size, 64, 1, 4096, "images that go through at a time"),
-    AR_I64(profile_options, repeats, 10, 1, 100000, "runs of which the best time counts"),
+    AR_I64(profile_options, repeats, 10, 1, 1000, "runs of which the best time counts"),
     AR_STR(profile_options, label, "", NULL, "text for the column \"model\"; empty: no column"),
 };
 const ar_option_table ar_profile_options = AR_TABLE(profile_options, entries);
