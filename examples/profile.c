@@ -24,7 +24,7 @@ static void print_number(const advrob_report *report, int32_t row, const char *c
 }
 
 static void print_row(const advrob_report *report, int32_t row) {
-    printf("%-22s %-28s %-14s %-26s", text_at(report, row, "layer"),
+    printf("%-22s %-32s %-15s %-26s", text_at(report, row, "layer"),
            text_at(report, row, "operator"), text_at(report, row, "kernel"),
            text_at(report, row, "shape"));
     print_number(report, row, "milliseconds", 1, 10, 3);
@@ -43,7 +43,7 @@ static void print_table(const advrob_report *report, const char *net, const char
     for (int32_t i = 0; i < rows; i++) {
         const char *pass = text_at(report, i, "pass");
         if (i == 0 || strcmp(pass, text_at(report, i - 1, "pass")) != 0)
-            printf("\n%-22s %-28s %-14s %-26s %10s %10s %9s %7s\n", pass, "operator", "kernel",
+            printf("\n%-22s %-32s %-15s %-26s %10s %10s %9s %7s\n", pass, "operator", "kernel",
                    "shape", "ms", "10^6 madds", "GFLOP/s", "% peak");
         print_row(report, i);
     }
