@@ -8,7 +8,7 @@
 
 static const char *const kinds[] = {"model",    "dataset",    "attack",   "compressor",
                                     "finetune", "optimizer",  "schedule", "loss",
-                                    "context",  "evaluation", "report"};
+                                    "context",  "evaluation", "profile",  "report"};
 
 static const char *type_name(int32_t type) {
     static const char *const names[] = {"?",       "number", "whole number", "text",

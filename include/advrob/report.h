@@ -71,6 +71,31 @@ ADVROB_API int32_t advrob_report_evaluate(advrob_report *report, advrob_target *
 ADVROB_API int32_t advrob_model_latency(const advrob_model *model, int64_t batch, int32_t repeats,
                                         double *milliseconds);
 
+/* Where the model's time goes: adds one row for each layer and pass, and one for each pass in total
+ * (layer "total", without an operator). A row has "pass" ("forward", "input_gradient",
+ * "weight_gradient"), "layer" (its node's name), "operator" (with what was fused into it:
+ * "conv2d + relu"), "kernel" ("gemm", "winograd 4x4", ...), "level" ("avx2", "portable"), "shape"
+ * (channels x height x width, in > out), "milliseconds" (of the whole batch), "multiply_adds" (of
+ * one image; taps that fall on padding are neither done nor counted), "gflops" (two operations a
+ * multiply-add) and "peak_share": the share of what one core of this machine can do at that level,
+ * multiply-adds in registers alone, measured in the same call. Cells are empty where there is
+ * nothing to multiply. The totals also have "peak_gflops" and include what no layer does: images
+ * turned into tiles and back.
+ *
+ * The batch, of noise, runs on the calling thread alone, so that shares are of one core; each
+ * figure is the best of all repeats, so the layers' milliseconds add up to at most about the
+ * total's. A layer by Winograd's way counts with the multiply-adds that it stands for: its share
+ * may exceed 1. On a batch that is no multiple of 16 the last tile is partly empty.
+ *
+ * Options: "passes" ("forward"; "attack", the default: also the gradient by the input; "train":
+ * also that by the weights, as training runs it: batch norms normalise by the batch, the gradient
+ * by the images is not wanted), "batch_size" (1 to 4096, default 64), "repeats" (1 to 1000, default
+ * 10), "label" (text for a column "model", to tell several profiles in one report apart; default
+ * none). Errors: E_UNKNOWN, E_RANGE, E_INVALID (options; training batch norms by a single value),
+ * E_NOMEM, E_OVERFLOW, E_CANCELLED. On error no row is added. */
+ADVROB_API int32_t advrob_report_profile(advrob_report *report, advrob_model *model,
+                                         const advrob_options *options);
+
 /* Writes the report; the ending chooses the format: ".csv" (the rows), ".json" (settings, rows,
  * plots, tables) or ".html" (one page that loads nothing from elsewhere; below). Whole or not at
  * all. Errors: E_UNSUPPORTED (ending), E_IO, E_NOMEM. */

@@ -119,6 +119,18 @@ static const ar_option_table *evaluation_table(int32_t i, int32_t part, const ch
     return part == 0 ? &ar_evaluation_options : NULL;
 }
 
+static void profile_at(int32_t i, const char **name, const char **help) {
+    (void)i;
+    *name = "profile";
+    *help = "time, speed and kernel of each layer and pass of a model";
+}
+
+static const ar_option_table *profile_table(int32_t i, int32_t part, const char **prefix) {
+    (void)i;
+    *prefix = "";
+    return part == 0 ? &ar_profile_options : NULL;
+}
+
 static int32_t report_count(void) {
     return 2;
 }
@@ -144,6 +156,7 @@ static const kind kinds[] = {
     {"schedule", ar_schedule_count, schedule_at, no_table},
     {"context", one, context_at, context_table},
     {"evaluation", one, evaluation_at, evaluation_table},
+    {"profile", one, profile_at, profile_table},
     {"report", report_count, report_at, report_table},
 };
 

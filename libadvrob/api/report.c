@@ -114,6 +114,13 @@ int32_t advrob_report_evaluate(advrob_report *report, advrob_target *target,
     AR_API(report->ctx, ar_report_evaluate(report, target, test, options));
 }
 
+int32_t advrob_report_profile(advrob_report *report, advrob_model *model,
+                              const advrob_options *options) {
+    AR_API_PRESENT(report);
+    AR_API_PRESENT(model);
+    AR_API(report->ctx, ar_report_profile(report, model, options));
+}
+
 int32_t advrob_report_write(const advrob_report *report, const char *path) {
     AR_API_PRESENT(report);
     AR_API_PRESENT(path);

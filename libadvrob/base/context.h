@@ -69,6 +69,9 @@ int32_t ar_workers(const advrob_context *ctx);
 int32_t ar_parallel(advrob_context *ctx, int64_t count, ar_piece_fn piece, ar_poll_fn poll,
                     void *arg);
 
+/* Runs piece(arg, 0, 0); the jobs that it starts run on this thread alone. */
+int32_t ar_serial(ar_piece_fn piece, void *arg);
+
 /* Floating-point state: round to nearest, no flush to zero. enter returns what leave puts back. */
 uint64_t ar_fp_enter(void);
 void ar_fp_leave(uint64_t state);

@@ -58,6 +58,9 @@ struct ar_pool {
 /* Set while a thread that is not the job's caller runs pieces: hooks must not be called there. */
 static _Thread_local bool on_worker;
 
+/* Set within ar_serial. */
+static _Thread_local bool alone;
+
 static void relax(void) {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
@@ -299,7 +302,8 @@ int32_t ar_parallel(advrob_context *ctx, int64_t count, ar_piece_fn piece, ar_po
     j.status = j.poll_status = ADVROB_OK;
 
     /* Nested in a piece, or beside another thread's job: on this thread. */
-    if (!pool || count == 1 || atomic_exchange_explicit(&pool->busy, true, memory_order_acquire)) {
+    if (!pool || count == 1 || alone ||
+        atomic_exchange_explicit(&pool->busy, true, memory_order_acquire)) {
         run_own_pieces(&j);
         return finish_job(&j);
     }
@@ -315,6 +319,14 @@ int32_t ar_parallel(advrob_context *ctx, int64_t count, ar_piece_fn piece, ar_po
         status = finish_job(&j);
     }
     atomic_store_explicit(&pool->busy, false, memory_order_release);
+    return status;
+}
+
+int32_t ar_serial(ar_piece_fn piece, void *arg) {
+    bool was = alone;
+    alone = true;
+    int32_t status = piece(arg, 0, 0);
+    alone = was;
     return status;
 }
 

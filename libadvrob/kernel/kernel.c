@@ -25,6 +25,7 @@ static const ar_kernels reference = {
     .load = ar_load_f32_c,
     .store = ar_store_f32_c,
     .sgd = ar_sgd_f32_c,
+    .fma = ar_fma_f32_c,
 };
 
 #if defined(AR_HAVE_CBLAS) && !defined(AR_REAL_IS_DOUBLE)
@@ -53,6 +54,7 @@ static const ar_kernels reference_cblas = {
     .load = ar_load_f32_c,
     .store = ar_store_f32_c,
     .sgd = ar_sgd_f32_c,
+    .fma = ar_fma_f32_c,
 };
 #endif
 
@@ -80,6 +82,7 @@ static const ar_kernels avx2 = {
     .load = ar_load_f32_avx2,
     .store = ar_store_f32_avx2,
     .sgd = ar_sgd_f32_avx2,
+    .fma = ar_fma_f32_avx2,
 };
 #endif
 

@@ -182,6 +182,10 @@ typedef struct ar_kernels {
     /* SGD with momentum, as PyTorch: g += decay * w; v = momentum * v + g; w -= rate * v. */
     void (*sgd)(int64_t n, ar_real *w, ar_real *v, const ar_real *g, ar_real rate, ar_real momentum,
                 ar_real decay);
+    /* How fast a core can be: chains of multiply-adds a = a * 1/2 + 1 in registers alone, from
+     * different starts, `rounds` links each. Returns how many multiply-adds that were; *sum gets
+     * the sum of the chains' ends, so that no compiler leaves one out. */
+    int64_t (*fma)(int64_t rounds, ar_real *sum);
 } ar_kernels;
 
 /* The table of a level (AR_CPU_*); of the highest one that was built, if that is lower. `blas`:

@@ -30,6 +30,7 @@ void ar_store_f32_c(int32_t lanes, int32_t count, int32_t channels, int32_t pixe
                     const ar_real *tile, const ar_real *scale, float *x);
 void ar_sgd_f32_c(int64_t n, ar_real *w, ar_real *v, const ar_real *g, ar_real rate,
                   ar_real momentum, ar_real decay);
+int64_t ar_fma_f32_c(int64_t rounds, ar_real *sum);
 
 /* cblas.c */
 #define AR_GEMM_BLOCK_CBLAS 32
@@ -62,5 +63,6 @@ void ar_store_f32_avx2(int32_t lanes, int32_t count, int32_t channels, int32_t p
                        const ar_real *tile, const ar_real *scale, float *x);
 void ar_sgd_f32_avx2(int64_t n, ar_real *w, ar_real *v, const ar_real *g, ar_real rate,
                      ar_real momentum, ar_real decay);
+int64_t ar_fma_f32_avx2(int64_t rounds, ar_real *sum);
 
 #endif

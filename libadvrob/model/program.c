@@ -253,6 +253,7 @@ void ar_workspace_give(ar_workspace *workspace) {
     ar_program *program = workspace->program;
     workspace->norms = NULL;
     workspace->draws = NULL;
+    workspace->seconds = NULL;
     pthread_mutex_lock(&program->lock);
     workspace->next = program->spare;
     program->spare = workspace;

@@ -75,6 +75,7 @@ typedef struct ar_workspace {
     /* Called with each value of a forward pass while it is there; NULL: not wanted. */
     void (*observe)(void *arg, int32_t node, const ar_real *tile, int32_t lanes, int32_t count);
     void *observe_arg;
+    double *seconds; /* [AR_PASSES][steps]: each adds what it took; NULL: not timed */
 } ar_workspace;
 
 /* Compiles the part of `model` up to node `output`. plain: only ReLUs are fused, so that batch
@@ -135,6 +136,10 @@ void ar_run_gradient_piece(ar_workspace *const *tiles, int32_t count, int32_t st
 /* Where the tiles of a batch wait for each other on their way back in training. */
 bool ar_step_stops(const ar_program *program, int32_t step);
 
+/* Around a pass of a step: the time, 0 where nobody asks for it; adds what has passed since. */
+double ar_run_start(const ar_workspace *workspace);
+void ar_run_stop(ar_workspace *workspace, int32_t pass, int32_t step, double start);
+
 /* A value or gradient buffer of the tile ([h][w][c][lanes]); NULL if the plan has none. For tests.
  */
 ar_real *ar_workspace_value(ar_workspace *workspace, int32_t node);
@@ -177,6 +182,22 @@ void ar_tiles_statistics(const ar_tiles *tiles, int32_t group, int32_t cut, int3
                          double *mean, double *variance);
 /* Tile `tile` of a group in the last forward; for tests. */
 ar_workspace *ar_tiles_workspace(const ar_tiles *tiles, int32_t group, int32_t tile);
+
+/* profile.c: what each pass of each step costs, on one thread. */
+typedef struct ar_profile {
+    ar_program *program;
+    int32_t passes;             /* the first ones of AR_PASS_*; all three: as training runs them */
+    double *seconds[AR_PASSES]; /* [steps], of the batch */
+    double total[AR_PASSES];    /* of the whole pass */
+    double peak;                /* multiply-adds a second that a core can do */
+} ar_profile;
+
+/* Runs a batch of noise `repeats` times and keeps the best of each time; arrays come from `arena`.
+ * Training's batch norms normalise by the batch. */
+int32_t ar_profile_run(advrob_model *model, int32_t passes, int64_t batch, int32_t repeats,
+                       ar_arena *arena, ar_profile *out);
+/* False where a step does not run a pass; otherwise what it does for one image. */
+bool ar_profile_work(const ar_profile *profile, int32_t step, int32_t pass, ar_op_work *work);
 
 /* steps.c: which nodes become steps, what is fused, who uses what. */
 void ar_steps_make(ar_program *program, bool plain);

@@ -70,11 +70,21 @@ static void observe(ar_workspace *workspace, int32_t value, const ar_real *tile)
         workspace->observe(workspace->observe_arg, value, tile, workspace->lanes, workspace->count);
 }
 
+double ar_run_start(const ar_workspace *workspace) {
+    return workspace->seconds == NULL ? 0 : ar_clock();
+}
+
+void ar_run_stop(ar_workspace *workspace, int32_t pass, int32_t step, double start) {
+    if (workspace->seconds == NULL) return;
+    workspace->seconds[pass * workspace->program->count + step] += ar_clock() - start;
+}
+
 static void step_forward(ar_workspace *workspace, int32_t s) {
     const ar_program *program = workspace->program;
     const ar_step *step = &program->steps[s];
     const ar_node *node = &program->model->nodes[step->node];
     if (!step->used) return;
+    double start = ar_run_start(workspace);
     ar_op_call call = make_call(workspace, s);
     for (int32_t k = 0; k < node->op->inputs; k++)
         call.x[k] = ar_workspace_value(workspace, node->inputs[k]);
@@ -86,6 +96,7 @@ static void step_forward(ar_workspace *workspace, int32_t s) {
         call.residual = ar_workspace_value(workspace, step->inputs[step->residual]);
     node->op->forward(&call);
     quantize(workspace, step->value, call.y, at(workspace, workspace->plan->mask[s]), !step->relu);
+    ar_run_stop(workspace, AR_PASS_FORWARD, s, start);
     observe(workspace, step->value, call.y);
 }
 
@@ -122,9 +133,11 @@ void ar_run_gate(ar_workspace *workspace, int32_t s) {
     const ar_program *program = workspace->program;
     const ar_step *step = &program->steps[s];
     if (!step->used || !step->masked || step->gated) return;
+    double start = ar_run_start(workspace);
     ar_real *dy = ar_workspace_gradient(workspace, step->value);
     program->kernels->gate(floats(workspace, step->value), dy,
                            at(workspace, workspace->plan->mask[s]), dy, false);
+    ar_run_stop(workspace, AR_PASS_INPUT_GRADIENT, s, start);
 }
 
 /* What a step adds gets the gradient that the step has. */
@@ -145,6 +158,7 @@ static void step_backward(ar_workspace *workspace, int32_t s, bool input_wanted)
     const ar_step *step = &program->steps[s];
     const ar_node *node = &program->model->nodes[step->node];
     if (!step->used) return;
+    double start = ar_run_start(workspace);
     ar_op_call call = make_call(workspace, s);
     call.dy = ar_workspace_gradient(workspace, step->value);
     call.weight = step->backward;
@@ -161,6 +175,7 @@ static void step_backward(ar_workspace *workspace, int32_t s, bool input_wanted)
     if (wanted) node->op->backward(&call);
     if (step->residual >= 0 && (step->inputs[step->residual] != 0 || input_wanted))
         hand_on_residual(workspace, s);
+    ar_run_stop(workspace, AR_PASS_INPUT_GRADIENT, s, start);
 }
 
 void ar_run_load_gradient(ar_workspace *workspace, const float *dout) {
@@ -249,6 +264,7 @@ void ar_run_gradient_piece(ar_workspace *const *tiles, int32_t count, int32_t s,
     const ar_program *program = tiles[0]->program;
     const advrob_model *model = program->model;
     const ar_real *x[AR_MAX_TILES], *dy[AR_MAX_TILES];
+    double start = ar_run_start(tiles[0]);
     const ar_step *step = &program->steps[s];
     const ar_node *node = &model->nodes[step->node];
     const ar_parameter *weight = &model->parameters[node->weight];
@@ -278,6 +294,7 @@ void ar_run_gradient_piece(ar_workspace *const *tiles, int32_t count, int32_t s,
     node->op->gradient(&call);
     if (step->norm >= 0) unfold(program, step, call.begin, call.end, gradient);
     clear_clamped(program, node, call.begin, call.end, call.dweight);
+    ar_run_stop(tiles[0], AR_PASS_WEIGHT_GRADIENT, s, start);
 }
 
 typedef struct forward_job {

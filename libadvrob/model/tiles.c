@@ -165,8 +165,11 @@ static void add_up(const ar_tiles *t, int64_t piece, int32_t k, const ar_real *a
     ar_workspace *workspace = t->used[piece];
     const ar_node *node = cut_node(t, k);
     const ar_real *x = ar_workspace_value(workspace, node->inputs[0]);
+    double start = ar_run_start(workspace);
     t->program->kernels->channel_sums(t->lanes, node->shape.c, ar_shape_pixels(node->shape),
                                       a != NULL ? a : x, x, sums_of(t, piece));
+    ar_run_stop(workspace, a == NULL ? AR_PASS_FORWARD : AR_PASS_INPUT_GRADIENT,
+                t->program->cuts[k], start);
 }
 
 static int32_t forward_piece(void *arg, int64_t piece, int32_t worker) {

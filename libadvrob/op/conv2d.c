@@ -107,6 +107,15 @@ static void gradient(const ar_op_gradient *call) {
     ar_gemm_gradient(&gemm);
 }
 
+/* Winograd's way counts as what it stands for, so that layers can be compared. */
+static ar_op_work work(const ar_op_setup *setup, const void *prepared, int32_t pass) {
+    const conv_plan *plan = prepared;
+    ar_op_work work = ar_gemm_work(setup, plan->lists, pass);
+    const int32_t tiles[AR_PASSES] = {plan->forward_tile, plan->backward_tile, 0};
+    if (tiles[pass] > 0) work.kernel = tiles[pass] == 4 ? "winograd 4x4" : "winograd 2x2";
+    return work;
+}
+
 const ar_op ar_op_conv2d = {
     .name = "conv2d",
     .help = "convolution with weight [out, in, kh, kw] and bias",
@@ -125,4 +134,5 @@ const ar_op ar_op_conv2d = {
     .forward = forward,
     .backward = backward,
     .gradient = gradient,
+    .work = work,
 };

@@ -230,3 +230,13 @@ void ar_gemm_gradient(const ar_op_gradient *call) {
                 call->dweight[((size_t)o * c + i) * taps + t] =
                     call->scratch[((size_t)o * taps + t) * c + i];
 }
+
+/* All passes multiply the same pairs: a tap's weight, input and output. */
+ar_op_work ar_gemm_work(const ar_op_setup *setup, const void *prepared, int32_t pass) {
+    (void)prepared;
+    return (ar_op_work){
+        .kernel = pass == AR_PASS_WEIGHT_GRADIENT ? "wgrad" : "gemm",
+        .multiply_adds = ar_window_taps_2d(setup->attributes, &setup->in[0], &setup->out) *
+                         setup->in[0].c * setup->out.c,
+    };
+}

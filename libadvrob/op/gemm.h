@@ -14,5 +14,6 @@ void ar_gemm_pack_backward(const ar_op_setup *setup, const ar_real *weight, ar_r
 void ar_gemm_forward(const ar_op_call *call);
 void ar_gemm_backward(const ar_op_call *call);
 void ar_gemm_gradient(const ar_op_gradient *call);
+ar_op_work ar_gemm_work(const ar_op_setup *setup, const void *prepared, int32_t pass);
 
 #endif

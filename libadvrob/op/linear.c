@@ -57,4 +57,5 @@ const ar_op ar_op_linear = {
     .forward = ar_gemm_forward,
     .backward = ar_gemm_backward,
     .gradient = ar_gemm_gradient,
+    .work = ar_gemm_work,
 };

@@ -56,6 +56,15 @@ typedef struct ar_draws {
     const int64_t *ids; /* one an image: the number of the sample's visit */
 } ar_draws;
 
+/* The passes of a node, as profiles list them. */
+enum { AR_PASS_FORWARD, AR_PASS_INPUT_GRADIENT, AR_PASS_WEIGHT_GRADIENT, AR_PASSES };
+
+/* A pass of one image, for profiles. */
+typedef struct ar_op_work {
+    const char *kernel;    /* what it runs by */
+    int64_t multiply_adds; /* that exist: taps on padding do not */
+} ar_op_work;
+
 /* What a node's preparation may depend on; `prepared` is made from it once. */
 typedef struct ar_op_setup {
     const ar_attributes *attributes;
@@ -134,6 +143,8 @@ typedef struct ar_op {
     void (*forward)(const ar_op_call *call);
     void (*backward)(const ar_op_call *call);
     void (*gradient)(const ar_op_gradient *call); /* NULL: no parameters */
+    /* What a pass (AR_PASS_*) does; NULL: nothing to count, by a kernel of the operator's name. */
+    ar_op_work (*work)(const ar_op_setup *setup, const void *prepared, int32_t pass);
 } ar_op;
 
 /* Registry. */

@@ -39,6 +39,21 @@ void ar_window_range(int32_t o, int32_t stride, int32_t padding, int32_t kernel,
     *end = start + kernel > extent_in ? extent_in - start : kernel;
 }
 
+int64_t ar_window_taps(int32_t in, int32_t out, int32_t kernel, int32_t stride, int32_t padding) {
+    int64_t taps = 0;
+    for (int32_t o = 0; o < out; o++) {
+        int32_t begin, end;
+        ar_window_range(o, stride, padding, kernel, in, &begin, &end);
+        taps += end - begin;
+    }
+    return taps;
+}
+
+int64_t ar_window_taps_2d(const ar_attributes *a, const ar_shape *in, const ar_shape *out) {
+    return ar_window_taps(in->h, out->h, a->kernel[0], a->stride[0], a->padding[0]) *
+           ar_window_taps(in->w, out->w, a->kernel[1], a->stride[1], a->padding[1]);
+}
+
 int32_t ar_window_pool_lists(const ar_op_setup *setup, const void **prepared) {
     int32_t status = ADVROB_OK;
     const ar_attributes *a = setup->attributes;

@@ -15,6 +15,10 @@ int32_t ar_window_check_lists(const ar_attributes *attributes, const ar_shape *o
 void ar_window_range(int32_t o, int32_t stride, int32_t padding, int32_t kernel, int32_t extent,
                      int32_t *begin, int32_t *end);
 
+/* Taps of one axis that lie inside the input, over all output positions; of both axes. */
+int64_t ar_window_taps(int32_t in, int32_t out, int32_t kernel, int32_t stride, int32_t padding);
+int64_t ar_window_taps_2d(const ar_attributes *attributes, const ar_shape *in, const ar_shape *out);
+
 /* Pooling lists of all output pixels (ar_pool_call). */
 typedef struct ar_pool_lists {
     int32_t *first, *index;

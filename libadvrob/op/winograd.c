@@ -19,17 +19,6 @@ static ar_winograd shapes(const ar_attributes *a, const ar_shape *in, const ar_s
     };
 }
 
-/* Taps of one axis that lie inside the input, over all output positions. */
-static int64_t taps_inside(int32_t in, int32_t out, int32_t padding) {
-    int64_t taps = 0;
-    for (int32_t o = 0; o < out; o++) {
-        int32_t begin, end;
-        ar_window_range(o, 1, padding, 3, in, &begin, &end);
-        taps += end - begin;
-    }
-    return taps;
-}
-
 static int64_t products(const ar_winograd *w, int32_t tile) {
     int64_t down = (w->h + 2 * w->padding[0] - 2 + tile - 1) / tile;
     int64_t across = (w->w + 2 * w->padding[1] - 2 + tile - 1) / tile;
@@ -43,8 +32,8 @@ int32_t ar_winograd_tile(const ar_op_setup *setup, bool backward) {
         if (a->kernel[axis] != 3 || a->stride[axis] != 1 || a->padding[axis] > 2) return 0;
     if (setup->first || least == 0 || setup->in[0].c < least || setup->out.c < least) return 0;
     ar_winograd w = shapes(a, &setup->in[0], &setup->out, 0, backward);
-    int64_t fewest = taps_inside(w.h, w.h + 2 * w.padding[0] - 2, w.padding[0]) *
-                     taps_inside(w.w, w.w + 2 * w.padding[1] - 2, w.padding[1]);
+    int64_t fewest = ar_window_taps(w.h, w.h + 2 * w.padding[0] - 2, 3, 1, w.padding[0]) *
+                     ar_window_taps(w.w, w.w + 2 * w.padding[1] - 2, 3, 1, w.padding[1]);
     for (int32_t tile = 2; tile <= setup->winograd; tile += 2) {
         int64_t cost = products(&w, tile) * 5 / 4; /* the transforms' share */
         if (cost >= fewest) continue;

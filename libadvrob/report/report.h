@@ -55,6 +55,11 @@ extern const ar_option_table ar_evaluation_options;
 int32_t ar_report_evaluate(advrob_report *report, advrob_target *target, const advrob_dataset *test,
                            const advrob_options *options);
 
+/* A model's profile as rows (include/advrob/report.h). */
+extern const ar_option_table ar_profile_options;
+int32_t ar_report_profile(advrob_report *report, advrob_model *model,
+                          const advrob_options *options);
+
 /* csv.c, json.c, html.c. The buffer's own failures stay in the buffer. */
 void ar_report_csv(const advrob_report *report, ar_buffer *buffer);
 int32_t ar_report_html(const advrob_report *report, ar_buffer *buffer);

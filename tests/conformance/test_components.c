@@ -43,6 +43,15 @@ static int32_t evaluate_with(const advrob_options *options) {
     return status;
 }
 
+static int32_t profile_with(const advrob_options *options) {
+    advrob_report *report = NULL;
+    OK(advrob_report_create(ctx, &report));
+    int32_t status = advrob_report_profile(report, model, options);
+    assert_int_equal(advrob_report_rows(report) > 0, status == ADVROB_OK);
+    advrob_report_destroy(report);
+    return status;
+}
+
 /* A loss has no object of its own: it is used. */
 static int32_t use_loss(const char *name) {
     double losses[IMAGES];
@@ -103,6 +112,8 @@ static int32_t make(const char *kind, const char *name, const advrob_options *op
             status = ADVROB_OK; /* a level that this machine lacks */
     } else if (strcmp(kind, "evaluation") == 0) {
         status = evaluate_with(options);
+    } else if (strcmp(kind, "profile") == 0) {
+        status = profile_with(options);
     } else if (strcmp(kind, "loss") == 0) {
         status = use_loss(name);
     } else {
@@ -111,8 +122,9 @@ static int32_t make(const char *kind, const char *name, const advrob_options *op
     return status;
 }
 
-static const char *const kinds[] = {"attack", "compressor", "finetune", "model",   "dataset",
-                                    "loss",   "optimizer",  "schedule", "context", "evaluation"};
+static const char *const kinds[] = {"attack",  "compressor", "finetune",  "model",
+                                    "dataset", "loss",       "optimizer", "schedule",
+                                    "context", "evaluation", "profile"};
 enum { KINDS = sizeof kinds / sizeof kinds[0] };
 
 /* ---- One option ---- */
@@ -320,7 +332,9 @@ static void check_component(const char *kind, const char *name) {
                      ADVROB_E_UNKNOWN);
     assert_int_equal(advrob_option_at(kind, name, -1, NULL, NULL, NULL, NULL, NULL),
                      ADVROB_E_UNKNOWN);
-    if (strcmp(kind, "context") == 0 || strcmp(kind, "evaluation") == 0) return; /* no name given */
+    if (strcmp(kind, "context") == 0 || strcmp(kind, "evaluation") == 0 ||
+        strcmp(kind, "profile") == 0)
+        return; /* no name given */
     misspell(name, wrong, sizeof wrong);
     int32_t status = make(kind, wrong, NULL);
     if ((status != ADVROB_E_UNKNOWN && status != ADVROB_E_RANGE) ||

@@ -313,6 +313,22 @@ static void test_wgrad(void **unused) {
     }
 }
 
+/* ---- the peak ---- */
+
+/* Every chain is there and has come to its end: 2, the fixed point of a / 2 + 1. */
+static void test_fma(void **unused) {
+    (void)unused;
+    for (int32_t l = 0; l < level_count; l++) {
+        const ar_kernels *k = levels[l].table;
+        float sum = 0;
+        int64_t chains = k->fma(1, &sum);
+        assert_true(chains >= 8 && chains < 4096);
+        assert_true(k->fma(100, &sum) == 100 * chains);
+        if (sum != 2 * (float)chains) fail_msg("fma, level %s: %g", k->name, (double)sum);
+        checks++;
+    }
+}
+
 /* ---- blocks of outputs ---- */
 
 static void test_blocks(void **unused) {
@@ -336,10 +352,8 @@ static void test_blocks(void **unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_blocks),
-        cmocka_unit_test(test_gemm),
-        cmocka_unit_test(test_wgrad),
-        cmocka_unit_test(test_counted),
+        cmocka_unit_test(test_blocks), cmocka_unit_test(test_gemm),    cmocka_unit_test(test_wgrad),
+        cmocka_unit_test(test_fma),    cmocka_unit_test(test_counted),
     };
     levels_find();
     return cmocka_run_group_tests_name("kernels", tests, NULL, NULL);

@@ -486,6 +486,28 @@ static void scenario_row(run *r) {
     look(r, &value, sizeof value);
 }
 
+/* Nor does a profile that cannot be finished leave rows. */
+static void scenario_profile(run *r) {
+    const char *text = NULL;
+    new_options(r, 0);
+    if (r->over) return;
+    CALL(r, advrob_options_set_i64(r->options[0], "repeats", 1));
+    CALL(r, advrob_options_set_i64(r->options[0], "batch_size", 9));
+    CALL(r, advrob_options_set_str(r->options[0], "passes", "train"));
+    CALL(r, advrob_options_set_str(r->options[0], "label", "tiny"));
+    MAKE(r, r->models[0], advrob_model_build(r->ctx, "tiny_batch_norm", NULL, &r->models[0]));
+    MAKE(r, r->reports[0], advrob_report_create(r->ctx, &r->reports[0]));
+    while (refused(r, advrob_report_profile(r->reports[0], r->models[0], r->options[0]),
+                   "advrob_report_profile"))
+        assert_int_equal(advrob_report_rows(r->reports[0]), 0);
+    if (r->over) return;
+    int32_t rows = advrob_report_rows(r->reports[0]);
+    for (int32_t i = 0; i < rows; i++) {
+        assert_int_equal(advrob_report_get_str(r->reports[0], i, "layer", &text), ADVROB_OK);
+        look_at_text(r, text);
+    }
+}
+
 static uint64_t undisturbed(void (*scenario)(run *r), int32_t threads) {
     run r;
     open_run(&r, threads);
@@ -583,6 +605,7 @@ static const struct {
     {"report", scenario_report},
     {"page", scenario_page},
     {"row", scenario_row},
+    {"profile", scenario_profile},
 };
 enum { SCENARIOS = sizeof scenarios / sizeof scenarios[0] };
 

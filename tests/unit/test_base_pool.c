@@ -278,6 +278,36 @@ static void *run_caller(void *arg) {
     return NULL;
 }
 
+static int32_t start_inner_jobs(void *arg, int64_t piece, int32_t worker) {
+    record *inner = arg;
+    assert_true(piece == 0 && worker == 0);
+    for (int32_t i = 0; i < 20; i++) {
+        record_init(inner, inner->ctx);
+        inner->sleep_us = 100;
+        assert_int_equal(ar_parallel(inner->ctx, 40, count_piece, NULL, inner), ADVROB_OK);
+        check_all_once(inner, 40);
+        assert_int_equal(inner->elsewhere, 0);
+    }
+    return -7;
+}
+
+/* Jobs within ar_serial stay on the caller's thread; those behind it do not. */
+static void test_serial(void **state) {
+    test_allocator allocator = {0};
+    record r;
+    (void)state;
+    advrob_context *ctx = test_context_with(&allocator, 4);
+    record_init(&r, ctx);
+    assert_int_equal(ar_serial(start_inner_jobs, &r), -7);
+    record_init(&r, ctx);
+    r.sleep_us = 1000;
+    assert_int_equal(ar_parallel(ctx, 100, count_piece, NULL, &r), ADVROB_OK);
+    check_all_once(&r, 100);
+    assert_true(r.elsewhere > 0);
+    ar_context_release(ctx);
+    test_allocator_check(&allocator);
+}
+
 static void test_concurrent_callers(void **state) {
     advrob_context *ctx = test_context(3);
     caller callers[4];
@@ -589,6 +619,7 @@ int main(void) {
         cmocka_unit_test(test_lowest_error),
         cmocka_unit_test(test_late_lower_error),
         cmocka_unit_test(test_nested),
+        cmocka_unit_test(test_serial),
         cmocka_unit_test(test_concurrent_callers),
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_poll),

@@ -201,3 +201,22 @@ void ar_sgd_f32_c(int64_t n, ar_real *w, ar_real *v, const ar_real *g, ar_real r
                   ar_real momentum, ar_real decay) {
     ar_ew_sgd(n, w, v, g, rate, momentum, decay);
 }
+
+/* ---- the peak ---- */
+
+/* 12 vectors and the 2 constants fit the 16 registers; products and sums of 8 would already keep
+ * two units of 4 cycles busy. */
+int64_t ar_fma_f32_c(int64_t rounds, ar_real *sum) {
+    enum { CHAINS = 12 };
+    const vector half = {0.5f, 0.5f, 0.5f, 0.5f}, one = {1, 1, 1, 1};
+    vector a[CHAINS];
+    for (int32_t i = 0; i < CHAINS; i++)
+        a[i] = half * (ar_real)i;
+    for (int64_t n = 0; n < rounds; n++)
+        for (int32_t i = 0; i < CHAINS; i++)
+            a[i] = a[i] * half + one;
+    for (int32_t i = 1; i < CHAINS; i++)
+        a[0] += a[i];
+    *sum = a[0][0] + a[0][1] + a[0][2] + a[0][3];
+    return rounds * CHAINS * 4;
+}
