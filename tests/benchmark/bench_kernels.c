@@ -3,12 +3,12 @@
  * padding are neither done nor counted.
  *
  *     bench_kernels [portable|blas|avx2] */
+#include "fma_peak.h"
 #include "kernel/kernel.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define LANES 16
 #define SECONDS 0.25 /* per figure */
@@ -25,12 +25,6 @@ static const layer layers[] = {
     {"2048>128 fc", 128, 128, 4, 4, 1, 0},
 };
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static void *take(size_t size) {
     void *block = aligned_alloc(64, (size + 63) / 64 * 64);
     if (block == NULL) exit(1);
@@ -46,47 +40,6 @@ static float *numbers(size_t n) {
         x[i] = (float)(state >> 8) / 8388608.0f - 1.0f;
     }
     return x;
-}
-
-#if defined(__x86_64__)
-/* 10 independent chains of FMAs on 8 floats, GFLOP/s. Assembly: nothing to hoist or to fold. */
-__attribute__((target("avx2,fma"))) static double peak_try(void) {
-    const int64_t n = 1000000;
-    double t = now();
-    int64_t i = n;
-    __asm__ volatile("vxorps %%ymm10, %%ymm10, %%ymm10\n"
-                     "1:\n"
-                     "vfmadd231ps %%ymm10, %%ymm10, %%ymm0\n"
-                     "vfmadd231ps %%ymm10, %%ymm10, %%ymm1\n"
-                     "vfmadd231ps %%ymm10, %%ymm10, %%ymm2\n"
-                     "vfmadd231ps %%ymm10, %%ymm10, %%ymm3\n"
-                     "vfmadd231ps %%ymm10, %%ymm10, %%ymm4\n"
-                     "vfmadd231ps %%ymm10, %%ymm10, %%ymm5\n"
-                     "vfmadd231ps %%ymm10, %%ymm10, %%ymm6\n"
-                     "vfmadd231ps %%ymm10, %%ymm10, %%ymm7\n"
-                     "vfmadd231ps %%ymm10, %%ymm10, %%ymm8\n"
-                     "vfmadd231ps %%ymm10, %%ymm10, %%ymm9\n"
-                     "dec %0\n"
-                     "jnz 1b\n"
-                     : "+r"(i)
-                     :
-                     : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8",
-                       "xmm9", "xmm10", "cc");
-    return (double)n * 10 * 8 * 2 / (now() - t) * 1e-9;
-}
-#else
-static double peak_try(void) {
-    return 0;
-}
-#endif
-
-static double peak(void) {
-    double best = 0;
-    for (int32_t i = 0; i < 40; i++) {
-        double one = peak_try();
-        if (one > best) best = one;
-    }
-    return best;
 }
 
 /* Segment lists of a direction; rows of weights: forward [ky][kx][c], backward [ky][residue of kx
@@ -180,10 +133,10 @@ static double gemm_rate(const ar_kernels *k, const layer *a, bool backward) {
     l.call.mask = backward ? NULL : mask;
     l.call.gate = backward ? mask : NULL;
     double best = 1e9;
-    for (double end = now() + SECONDS; now() < end;) {
-        double t = now();
+    for (double end = fma_now() + SECONDS; fma_now() < end;) {
+        double t = fma_now();
         k->gemm(&l.call);
-        t = now() - t;
+        t = fma_now() - t;
         if (t < best) best = t;
     }
     free(x);
@@ -230,10 +183,10 @@ static double wgrad_rate(const ar_kernels *k, const layer *a, int32_t tiles) {
     call.dw = numbers((size_t)(a->o * taps * a->c));
     call.db = numbers((size_t)a->o);
     double best = 1e9;
-    for (double end = now() + SECONDS; now() < end;) {
-        double t = now();
+    for (double end = fma_now() + SECONDS; fma_now() < end;) {
+        double t = fma_now();
         k->wgrad(&call);
-        t = now() - t;
+        t = fma_now() - t;
         if (t < best) best = t;
     }
     for (int32_t i = 0; i < tiles; i++) {
@@ -317,8 +270,8 @@ static double elementwise_rate(const ar_kernels *k, int32_t what, int32_t channe
                          .dy_mean = what == EW_NORM_FROZEN ? NULL : by_channel,
                          .slope = by_channel};
     double best = 1e9;
-    for (double end = now() + 0.1; now() < end;) {
-        double t = now();
+    for (double end = fma_now() + 0.1; fma_now() < end;) {
+        double t = fma_now();
         for (int32_t i = 0; i < 16; i++) {
             if (what == EW_COPY) memcpy(b, a, bytes);
             if (what == EW_ADD) k->add(n, a, b, c);
@@ -334,7 +287,7 @@ static double elementwise_rate(const ar_kernels *k, int32_t what, int32_t channe
             if (what == EW_SUMS) k->channel_sums(LANES, channels, pixels, a, b, sums);
             if (what == EW_SUMS_SQUARES) k->channel_sums(LANES, channels, pixels, a, a, sums);
         }
-        t = now() - t;
+        t = fma_now() - t;
         if (t < best) best = t;
     }
     free(a);
@@ -364,7 +317,7 @@ int main(int argc, char **argv) {
     const char *what = argc > 1 ? argv[1] : "avx2";
     const ar_kernels *k = ar_kernels_get(strcmp(what, "avx2") == 0 ? AR_CPU_AVX2 : AR_CPU_PORTABLE,
                                          strcmp(what, "blas") == 0);
-    double before = peak();
+    double before = fma_peak(40);
     printf("level %s; FMA peak of one core (256 bit) %.1f GFLOP/s\n", k->name, before);
     printf("%-14s %18s %18s %18s %18s\n", "layer", "forward", "backward-data", "wgrad 4 tiles",
            "wgrad 1 tile");
@@ -380,7 +333,7 @@ int main(int argc, char **argv) {
     elementwise_print(k, EW_NORM, 64, 16);   /* L2; a stride of 4 KB between pixels */
     elementwise_print(k, EW_NORM, 64, 1024); /* ResNet-18's first layers */
     elementwise_print(k, EW_NORM, 512, 16);  /* and its last */
-    double after = peak();
+    double after = fma_peak(40);
     printf("FMA peak after %.1f%s\n", after,
            after < before * 0.95 || after > before * 1.05 ? ": NOISY, discard this run" : "");
     return 0;
