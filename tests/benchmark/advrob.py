@@ -79,6 +79,12 @@ class Library:
         self.call('advrob_target_forward', target, c_int64(len(x)), floats(x), floats(z))
         return z
 
+    def forward(self, model, x):
+        """The same without a target: what inference alone takes."""
+        z = numpy.empty((len(x), self.lib.advrob_model_classes(model)), numpy.float32)
+        self.call('advrob_model_forward', model, c_int64(len(x)), floats(x), floats(z))
+        return z
+
     def loss_gradient(self, target, x, y):
         """Cross-entropy by sample, and its gradient."""
         losses, dx = numpy.empty(len(y), numpy.float64), numpy.empty_like(x)

@@ -25,7 +25,7 @@ class Side:
         self.model = self.library.load(job['weights'])
         if task == 'finetune':
             self.data = self.library.dataset(self.x, self.y, 10)
-        else:
+        elif task != 'infer':
             self.target = self.library.target(self.model)
         self.x, self.y = self.x[:job['batch']], self.y[:job['batch']]
         if task in ('attack', 'accuracy'):
@@ -84,7 +84,7 @@ class Side:
 
     def once(self):
         if self.task == 'infer':
-            self.library.logits(self.target, self.x)
+            self.library.forward(self.model, self.x)
         elif self.task == 'attack':
             self.library.run_attack(self.attack, self.target, self.x, self.y,
                                     numpy.empty_like(self.x))

@@ -71,8 +71,9 @@ WORKLOADS = {
     'resnet_finetune': [resnet_steps()],
     'inference': inference(EIGHT, 'EightLayerConv'),
     'resnet_inference': inference(RESNET, 'ResNet-18'),
+    # Memory does not hang on the number of the attack's steps.
     'memory': [resnet_steps(title='ResNet-18, fine-tuning step, frozen statistics: growth of memory',
-                            kind='memory', statistics='frozen',
+                            kind='memory', statistics='frozen', steps=2,
                             opponents={'PyTorch': torch(('eager', 'channels_last'))})],
     'skipping': [Job('robust accuracy under PGD-20: early_stop=1 against 0', ROBUST, 'accuracy',
                      {'without skipping': [('ours', '')]}, batch=0, steps=20,
