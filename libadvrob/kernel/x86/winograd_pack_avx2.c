@@ -6,6 +6,8 @@
 
 #define BLOCK AR_GEMM_BLOCK_AVX2
 #define LANES 8
+#define RUN 16 /* channels at once: whole cache lines of each point */
+
 #define TAPS 9
 
 /* Values at 0, 1, -1, infinity, 2, -2 of a + b x + c x^2. */
@@ -83,29 +85,28 @@ INLINE void eight(const int32_t n, const float *w, const int64_t *offset, bool t
     }
 }
 
-/* A block is a run of filters, [channel][output]; their order repeats every 8 channels. */
+/* A block is a list of filters, [channel][output]; their places repeat every RUN channels. They go
+ * through a buffer: points are pages apart, and a core remembers few pages that it stores to. */
 INLINE void block(const ar_winograd_pack *call, const int32_t n, const float *w, int32_t width,
                   float *packed) {
     const int32_t all = call->channels * width;
-    int64_t offset[LANES * BLOCK], part[LANES];
-    float rest[WINOGRAD_POINTS * WINOGRAD_POINTS][LANES];
-    for (int32_t i = 0; i < LANES * width; i++)
+    int64_t offset[RUN * BLOCK];
+    float buffer[WINOGRAD_POINTS * WINOGRAD_POINTS][RUN * BLOCK] __attribute__((aligned(64)));
+    for (int32_t i = 0; i < RUN * width; i++)
         offset[i] = i / width * call->channel_stride + i % width * call->output_stride;
-    for (int32_t f = 0, place = 0; f < all; f += LANES) {
-        int32_t count = all - f < LANES ? all - f : LANES;
-        if (count == LANES) {
-            eight(n, w, offset + place, call->turn, packed + f, all);
-        } else {
-            for (int32_t i = 0; i < LANES; i++)
-                part[i] = offset[place + (i < count ? i : 0)];
-            eight(n, w, part, call->turn, rest[0], LANES);
-            for (int32_t i = 0; i < n * n; i++)
-                memcpy(packed + (ptrdiff_t)i * all + f, rest[i], (size_t)count * sizeof(float));
-        }
-        place += LANES;
-        if (place == LANES * width) {
-            place = 0;
-            w += LANES * call->channel_stride;
+    for (int32_t c = 0; c < call->channels; c += RUN, w += RUN * call->channel_stride) {
+        const int32_t count = (call->channels - c < RUN ? call->channels - c : RUN) * width;
+        for (int32_t i = count; i < (count + 7) / 8 * 8; i++)
+            offset[i] = 0; /* lanes beyond */
+        for (int32_t i = 0; i < count; i += LANES)
+            eight(n, w, offset + i, call->turn, buffer[0] + i, RUN * BLOCK);
+        for (int32_t i = 0; i < n * n; i++) {
+            float *to = packed + (ptrdiff_t)i * all + c * width;
+            if (count == RUN * width)
+                for (int32_t k = 0; k < RUN * width; k += 8)
+                    _mm256_storeu_ps(to + k, _mm256_load_ps(buffer[i] + k));
+            else
+                memcpy(to, buffer[i], (size_t)count * sizeof(float));
         }
     }
 }
