@@ -12,8 +12,10 @@
 #define TOLERANCE_LOGITS 1e-4
 /* A vector kernel against reference C: of the sum of the absolute products. */
 #define TOLERANCE_KERNEL 1e-6
-/* Winograd against the convolution: of the sum of |w| where |x| <= 1. */
-#define TOLERANCE_WINOGRAD_2 1e-6
+/* Winograd against the convolution in double: of the sum of the output's |w|, where |x| <= 1. By
+ * the norms of the transforms one rounding may grow 16-fold in F(2) and 860-fold in F(4), to 1e-6
+ * and 5e-5; the largest errors seen are 1.5e-7 and 3.6e-6, of single channels. */
+#define TOLERANCE_WINOGRAD_2 5e-7
 #define TOLERANCE_WINOGRAD_4 1e-5
 /* Finite differences in double, relative to the largest entry of the gradient. */
 #define TOLERANCE_FINITE_DIFFERENCE 1e-6

@@ -63,6 +63,7 @@ static const ar_kernels avx2 = {
     .name = "avx2",
     .gemm_block = AR_GEMM_BLOCK_AVX2,
     .gemm = ar_gemm_f32_avx2,
+    .winograd_channels = 12, /* 1.4 times direct's speed, on 3 x 3 pixels and more */
     .winograd = ar_winograd_f32_avx2,
     .winograd_scratch = ar_winograd_scratch_f32_avx2,
     .winograd_pack = ar_winograd_pack_f32_avx2,

@@ -1,7 +1,10 @@
 /* Time per image of 3x3 convolutions, direct and by Winograd, and their rms errors against double.
  * One core, tiles of 16 images.
  *
- *     bench_winograd [pack]   pack: time to transform a filter instead */
+ *     bench_winograd [layers|narrow|small|pack] [lanes]
+ *
+ * narrow: layers of few channels, small: of few pixels, where direct may win; pack: the time to
+ * transform a filter. */
 #include "kernel/kernel.h"
 
 #include <math.h>
@@ -25,6 +28,10 @@ static const layer layers[] = {{16, 32, 14}, {32, 64, 14},   {32, 64, 7},   {64,
 /* To find the fewest channels from which Winograd pays. */
 static const layer narrow[] = {{8, 8, 14},   {8, 16, 14}, {12, 12, 14}, {16, 16, 14}, {16, 16, 32},
                                {24, 24, 14}, {16, 32, 7}, {24, 48, 7},  {12, 24, 14}, {32, 32, 28}};
+
+/* The same for pixels: padding is the greater part of a small image, and direct skips it. */
+static const layer small[] = {{32, 32, 1}, {32, 32, 2}, {32, 32, 3},   {32, 32, 4},
+                              {32, 32, 5}, {32, 32, 6}, {128, 128, 2}, {128, 128, 3}};
 
 static double now(void) {
     struct timespec t;
@@ -215,25 +222,28 @@ static void pack_print(const ar_kernels *k, int32_t m, const layer *a, bool turn
     free(packed);
 }
 
-int main(int argc, char **argv) {
-    const ar_kernels *k = ar_kernels_get(AR_CPU_COUNT, false);
-    const char *what = argc > 1 ? argv[1] : "";
-    if (argc > 2) lanes = atoi(argv[2]);
-    if (strcmp(what, "pack") == 0) {
-        for (size_t i = 3; i < sizeof layers / sizeof layers[0]; i++)
-            for (int32_t j = 0; j < 4; j++)
-                pack_print(k, j < 2 ? 4 : 2, layers + i, j % 2 == 1);
-        return 0;
-    }
+static void layers_print(const ar_kernels *k, const layer *list, size_t n, bool backward_too) {
     printf("level %s, %d lanes; us an image (ratio to direct); rms error / rms output\n", k->name,
            lanes);
     printf("%25s %8s %15s %15s   %s\n", "", "direct", "F(2)", "F(4)", "direct  F(2)    F(4)");
-    if (strcmp(what, "narrow") == 0)
-        for (size_t i = 0; i < sizeof narrow / sizeof narrow[0]; i++)
-            layer_print(k, narrow + i, false);
+    for (size_t i = 0; i < n; i++)
+        for (int32_t j = 0; j <= backward_too; j++)
+            layer_print(k, list + i, j == 1);
+}
+
+int main(int argc, char **argv) {
+    const ar_kernels *k = ar_kernels_get(AR_CPU_COUNT, false);
+    const char *what = argc > 1 ? argv[1] : "layers";
+    if (argc > 2 && strcmp(argv[2], "8") == 0) lanes = 8;
+    if (strcmp(what, "pack") == 0)
+        for (size_t i = 3; i < sizeof layers / sizeof layers[0]; i++)
+            for (int32_t j = 0; j < 4; j++)
+                pack_print(k, j < 2 ? 4 : 2, layers + i, j % 2 == 1);
+    else if (strcmp(what, "narrow") == 0)
+        layers_print(k, narrow, sizeof narrow / sizeof narrow[0], false);
+    else if (strcmp(what, "small") == 0)
+        layers_print(k, small, sizeof small / sizeof small[0], false);
     else
-        for (size_t i = 0; i < sizeof layers / sizeof layers[0]; i++)
-            for (int32_t j = 0; j < 2; j++)
-                layer_print(k, layers + i, j == 1);
+        layers_print(k, layers, sizeof layers / sizeof layers[0], true);
     return 0;
 }

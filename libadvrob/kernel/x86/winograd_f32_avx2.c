@@ -11,6 +11,7 @@
 #include "kernel/x86/winograd_avx2.h"
 
 #define BLOCK AR_GEMM_BLOCK_AVX2
+#define STEP 8            /* channels between fetches */
 #define MOST_UNITS 4      /* of a group: they share the weights of a point in L1 */
 #define ROOM (512 * 1024) /* bytes of V, half of a common L2 */
 
@@ -54,12 +55,10 @@ static void cut(int32_t m, int32_t out, int32_t count, int32_t i, winograd_tile 
     tile->valid[axis] = out - at < size ? out - at : size;
 }
 
-INLINE void product(const int32_t width, int32_t k, const float *w, const float *v, float *m) {
-    __m256 a[2 * BLOCK];
+/* Adds `count` channels' products. */
+INLINE void add(const int32_t width, int32_t count, const float *w, const float *v, __m256 *a) {
     UNROLL
-    for (int32_t i = 0; i < width * 2; i++)
-        a[i] = _mm256_setzero_ps();
-    for (; k > 0; k--, w += width, v += AR_MAX_LANES) {
+    for (int32_t k = 0; k < count; k++, w += width, v += AR_MAX_LANES) {
         __m256 low = _mm256_loadu_ps(v), high = _mm256_loadu_ps(v + 8);
         UNROLL
         for (int32_t j = 0; j < width; j++) {
@@ -68,6 +67,26 @@ INLINE void product(const int32_t width, int32_t k, const float *w, const float 
             a[2 * j + 1] = _mm256_fmadd_ps(weight, high, a[2 * j + 1]);
         }
     }
+}
+
+/* One point of a block and a unit. Wide layers' weights come from beyond L2 for every group: those
+ * of the next point are fetched into it meanwhile. */
+INLINE void product(const int32_t width, int32_t channels, const float *w, const float *v,
+                    float *m) {
+    const float *next = w + (ptrdiff_t)(channels)*width;
+    __m256 a[2 * BLOCK];
+    UNROLL
+    for (int32_t i = 0; i < width * 2; i++)
+        a[i] = _mm256_setzero_ps();
+    for (; channels >= STEP; channels -= STEP, v += STEP * AR_MAX_LANES) {
+        for (int32_t i = 0; i < width * STEP; i += 16)
+            _mm_prefetch((const char *)(next + i), _MM_HINT_T1);
+        add(width, STEP, w, v, a);
+        w += STEP * width;
+        next += STEP * width;
+    }
+    for (; channels > 0; channels--, w += width, v += AR_MAX_LANES)
+        add(width, 1, w, v, a);
     UNROLL
     for (int32_t i = 0; i < width * 2; i++)
         _mm256_storeu_ps(m + i * 8, a[i]);

@@ -1,11 +1,13 @@
-/* Weights of Winograd in AVX2: a vector is one tap of the outputs of a block. */
+/* Weights of Winograd in AVX2: a vector is one tap of 8 filters, in the order they are packed in.
+ */
 #include "kernel/x86/winograd_avx2.h"
 
 #include <string.h>
 
 #define BLOCK AR_GEMM_BLOCK_AVX2
-#define CHUNK 8 /* channels at once, so that planes are written by whole cache lines */
-#define LANES 8 /* of a vector: block's outputs, and room */
+#define LANES 8
+#define RUN 16 /* channels at once: whole cache lines of each point */
+
 #define TAPS 9
 
 /* Values at 0, 1, -1, infinity, 2, -2 of a + b x + c x^2. */
@@ -45,19 +47,19 @@ INLINE void transpose(const __m256 *r, __m256 *columns) {
     }
 }
 
-/* Taps of `width` outputs of one channel; other lanes repeat the last output. */
-INLINE void taps(const ar_winograd_pack *call, const float *w, int32_t width, __m256 *t) {
+/* Taps of 8 filters. */
+INLINE void taps(const float *w, const int64_t *offset, bool turn, __m256 *t) {
     __m256 rows[LANES];
     float last[LANES];
     UNROLL
     for (int32_t j = 0; j < LANES; j++) {
-        const float *from = w + (j < width ? j : width - 1) * call->output_stride;
-        rows[j] = _mm256_loadu_ps(from);
-        last[j] = from[TAPS - 1];
+        rows[j] = _mm256_loadu_ps(w + offset[j]);
+        last[j] = w[offset[j] + TAPS - 1];
     }
     transpose(rows, t);
-    t[TAPS - 1] = _mm256_loadu_ps(last);
-    if (!call->turn) return;
+    t[TAPS - 1] =
+        _mm256_setr_ps(last[0], last[1], last[2], last[3], last[4], last[5], last[6], last[7]);
+    if (!turn) return;
     UNROLL
     for (int32_t i = 0; i < TAPS / 2; i++) {
         __m256 swap = t[i];
@@ -66,10 +68,11 @@ INLINE void taps(const ar_winograd_pack *call, const float *w, int32_t width, __
     }
 }
 
-INLINE void channel(const ar_winograd_pack *call, const int32_t n, const float *w, int32_t width,
-                    float *to, ptrdiff_t stride) {
+/* 8 filters at all points, points `stride` apart. */
+INLINE void eight(const int32_t n, const float *w, const int64_t *offset, bool turn, float *to,
+                  ptrdiff_t stride) {
     __m256 t[TAPS], rows[3][WINOGRAD_POINTS], row[WINOGRAD_POINTS];
-    taps(call, w, width, t);
+    taps(w, offset, turn, t);
     UNROLL
     for (int32_t i = 0; i < 3; i++)
         values(n, t[i], t[3 + i], t[6 + i], rows[i]);
@@ -82,19 +85,30 @@ INLINE void channel(const ar_winograd_pack *call, const int32_t n, const float *
     }
 }
 
-/* Up to CHUNK channels of a block, over a small buffer: a vector's unused lanes spill into the next
- * channel, which is written later. */
-INLINE void chunk(const ar_winograd_pack *call, const int32_t n, int32_t o, int32_t width,
-                  int32_t c, float *packed) {
-    float buffer[WINOGRAD_POINTS * WINOGRAD_POINTS][CHUNK * BLOCK + LANES]
-        __attribute__((aligned(64)));
-    const int32_t count = call->channels - c < CHUNK ? call->channels - c : CHUNK;
-    for (int32_t i = 0; i < count; i++)
-        channel(call, n, call->weights + o * call->output_stride + (c + i) * call->channel_stride,
-                width, buffer[0] + i * width, CHUNK * BLOCK + LANES);
-    for (int32_t i = 0; i < n * n; i++)
-        memcpy(packed + ((ptrdiff_t)i * call->channels + c) * width, buffer[i],
-               (size_t)(count * width) * sizeof(float));
+/* A block is a list of filters, [channel][output]; their places repeat every RUN channels. They go
+ * through a buffer: points are pages apart, and a core remembers few pages that it stores to. */
+INLINE void block(const ar_winograd_pack *call, const int32_t n, const float *w, int32_t width,
+                  float *packed) {
+    const int32_t all = call->channels * width;
+    int64_t offset[RUN * BLOCK];
+    float buffer[WINOGRAD_POINTS * WINOGRAD_POINTS][RUN * BLOCK] __attribute__((aligned(64)));
+    for (int32_t i = 0; i < RUN * width; i++)
+        offset[i] = i / width * call->channel_stride + i % width * call->output_stride;
+    for (int32_t c = 0; c < call->channels; c += RUN, w += RUN * call->channel_stride) {
+        const int32_t count = (call->channels - c < RUN ? call->channels - c : RUN) * width;
+        for (int32_t i = count; i < (count + 7) / 8 * 8; i++)
+            offset[i] = 0; /* lanes beyond */
+        for (int32_t i = 0; i < count; i += LANES)
+            eight(n, w, offset + i, call->turn, buffer[0] + i, RUN * BLOCK);
+        for (int32_t i = 0; i < n * n; i++) {
+            float *to = packed + (ptrdiff_t)i * all + c * width;
+            if (count == RUN * width)
+                for (int32_t k = 0; k < RUN * width; k += 8)
+                    _mm256_storeu_ps(to + k, _mm256_load_ps(buffer[i] + k));
+            else
+                memcpy(to, buffer[i], (size_t)count * sizeof(float));
+        }
+    }
 }
 
 void ar_winograd_pack_f32_avx2(const ar_winograd_pack *call) {
@@ -103,10 +117,10 @@ void ar_winograd_pack_f32_avx2(const ar_winograd_pack *call) {
         int32_t o = ar_block_first(call->outputs, BLOCK, b);
         int32_t width = ar_block_first(call->outputs, BLOCK, b + 1) - o;
         float *packed = call->packed + (ptrdiff_t)n * n * call->channels * o;
-        for (int32_t c = 0; c < call->channels; c += CHUNK)
-            if (n == 6)
-                chunk(call, 6, o, width, c, packed);
-            else
-                chunk(call, 4, o, width, c, packed);
+        const float *w = call->weights + o * call->output_stride;
+        if (n == 6)
+            block(call, 6, w, width, packed);
+        else
+            block(call, 4, w, width, packed);
     }
 }
