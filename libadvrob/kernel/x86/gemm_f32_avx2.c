@@ -25,8 +25,9 @@ INLINE __m256 relu(__m256 a, uint8_t *mask, int64_t at) {
 }
 
 /* `width` outputs from o of `count` pixels from p, whose lists differ by a constant offset. */
-INLINE void block(const ar_gemm *call, const float *w, int32_t o, int32_t p, const int32_t width,
+INLINE void block(const ar_gemm *given, const float *w, int32_t o, int32_t p, const int32_t width,
                   const int32_t count, const int32_t vectors) {
+    const ar_gemm copy = *given, *call = &copy; /* whose fields a byte of the mask cannot change */
     const int32_t lanes = vectors * 8, units = count * vectors;
     const int32_t begin = call->first[p], end = call->first[p + 1];
     __m256 a[12];
