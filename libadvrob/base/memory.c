@@ -7,6 +7,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 typedef struct block_header {
     void *raw;   /* what the hook returned */
@@ -26,6 +28,24 @@ struct ar_arena_chunk {
 
 _Static_assert(sizeof(struct ar_arena_chunk) <= CHUNK_HEADER, "an arena chunk's header");
 
+/* From here on a block may lie in huge pages: packed weights of wide layers are read through again
+ * and again, and small pages would miss the TLB at each turn. */
+#define HUGE_FROM ((size_t)8 << 20)
+
+/* Asks for huge pages; only advice, so nothing depends on the answer. */
+static void advise_huge(void *block, size_t size) {
+#ifdef MADV_HUGEPAGE
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t begin = ((uintptr_t)block + page - 1) / page * page;
+    uintptr_t end = ((uintptr_t)block + size) / page * page;
+    if (begin < end)
+        (void)madvise((char *)block + (begin - (uintptr_t)block), end - begin, MADV_HUGEPAGE);
+#else
+    (void)block;
+    (void)size;
+#endif
+}
+
 static void *default_hook(void *user, void *ptr, size_t old_size, size_t size) {
     (void)user;
     (void)old_size;
@@ -33,7 +53,9 @@ static void *default_hook(void *user, void *ptr, size_t old_size, size_t size) {
         free(ptr);
         return NULL;
     }
-    return realloc(ptr, size);
+    void *block = realloc(ptr, size);
+    if (block != NULL && size >= HUGE_FROM) advise_huge(block, size);
+    return block;
 }
 
 void ar_memory_init(ar_memory *memory, advrob_alloc_fn hook, void *user) {

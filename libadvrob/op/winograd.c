@@ -19,10 +19,18 @@ static ar_winograd shapes(const ar_attributes *a, const ar_shape *in, const ar_s
     };
 }
 
+/* Points of one axis: of whole tiles, and of the rest, which takes a smaller one; 4 + 1 become 3 + 2
+ * (a level may do worse; which way is taken depends on the shapes alone). */
+static int64_t points(int32_t out, int32_t tile) {
+    int64_t whole = (int64_t)(out / tile) * (tile + 2);
+    int32_t left = out % tile;
+    if (left == 0) return whole;
+    if (left == 1) return whole + (tile == 4 && out > 4 ? 3 : 4);
+    return whole + left + 2;
+}
+
 static int64_t products(const ar_winograd *w, int32_t tile) {
-    int64_t down = (w->h + 2 * w->padding[0] - 2 + tile - 1) / tile;
-    int64_t across = (w->w + 2 * w->padding[1] - 2 + tile - 1) / tile;
-    return down * across * (tile + 2) * (tile + 2);
+    return points(w->h + 2 * w->padding[0] - 2, tile) * points(w->w + 2 * w->padding[1] - 2, tile);
 }
 
 int32_t ar_winograd_tile(const ar_op_setup *setup, bool backward) {
