@@ -11,9 +11,11 @@ static const ar_attack *const attacks[] = {
 };
 #undef AR_ATTACK
 
-/* Images of one piece of work. More than one tile of the target, so that a piece whose samples fall
- * one by one still fills tiles; the same for every number of threads. */
-#define PIECE 64
+/* Images of one piece of work at most, and pieces of a large job at least. A piece has many tiles
+ * of the target, so that one whose samples fall one by one still fills tiles; the same for every
+ * number of threads. */
+#define PIECE 256
+#define PIECES 16
 
 int32_t ar_attack_count(void) {
     return (int32_t)(sizeof attacks / sizeof attacks[0]);
@@ -207,9 +209,11 @@ static void make_room(ar_attack_rooms *rooms, ar_attack_room *room, const advrob
     room->ids = take(rooms, n, sizeof(int64_t));
 }
 
-/* Images of one piece. Few images: smaller pieces, or some workers would have nothing to do. */
+/* Images of one piece: whole tiles. */
 static int32_t piece_size(const advrob_target *target, int64_t n) {
-    return target->concurrent && n >= 8 * PIECE ? PIECE : ar_target_tile(target, n);
+    int64_t tile = ar_target_tile(target, n), tiles = n / PIECES / tile;
+    if (!target->concurrent || tiles < 1) return (int32_t)tile;
+    return (int32_t)((tiles * tile < PIECE ? tiles : PIECE / tile) * tile);
 }
 
 int32_t ar_attack_rooms_create(advrob_target *target, int64_t n, ar_attack_rooms *rooms) {

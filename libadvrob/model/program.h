@@ -129,7 +129,8 @@ void ar_run_store_gradient(ar_workspace *workspace, float *dx);
  * same lanes in AR_RUN_TRAIN. They went forward, and backward down to this step, whose gradient is
  * gated; they may go on at the same time, but not beyond the next step below that is a stop
  * (ar_step_stops), whose buffers may be these. Pieces are independent; the cut depends on the model
- * alone. gradient and scratch have the slab's layout. */
+ * alone. gradient has the slab's layout, scratch ar_run_gradient_scratch values. */
+int64_t ar_run_gradient_scratch(const ar_program *program);
 int32_t ar_run_gradient_pieces(const ar_program *program, int32_t step); /* 0: it has none */
 void ar_run_gradient_piece(ar_workspace *const *tiles, int32_t count, int32_t step, int64_t piece,
                            ar_real *scratch, ar_real *gradient);

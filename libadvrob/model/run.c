@@ -210,6 +210,17 @@ void ar_run_backward(ar_workspace *workspace, const float *dout, float *dx) {
     if (dx != NULL) ar_run_store_gradient(workspace, dx);
 }
 
+int64_t ar_run_gradient_scratch(const ar_program *program) {
+    int64_t most = 0;
+    for (int32_t s = 0; s < program->count; s++) {
+        const ar_node *node = &program->model->nodes[program->steps[s].node];
+        if (node->op->gradient == NULL) continue;
+        int64_t row = program->model->parameters[node->weight].count / node->shape.c;
+        if (row > most) most = row;
+    }
+    return most;
+}
+
 int32_t ar_run_gradient_pieces(const ar_program *program, int32_t s) {
     const ar_node *node = &program->model->nodes[program->steps[s].node];
     if (node->op->gradient == NULL || !program->steps[s].used) return 0;
@@ -284,7 +295,7 @@ void ar_run_gradient_piece(ar_workspace *const *tiles, int32_t count, int32_t s,
         .dy = dy,
         .begin = (int32_t)piece * GRADIENT_OUTPUTS,
         .end = (int32_t)piece * GRADIENT_OUTPUTS + GRADIENT_OUTPUTS,
-        .scratch = scratch + weight->offset,
+        .scratch = scratch,
         .dweight = gradient + weight->offset,
         .dbias = step->bias_parameter < 0
                      ? NULL

@@ -30,7 +30,8 @@ struct ar_tiles {
     int64_t stride;
     int32_t *stops; /* steps at which tiles wait for each other on their way back, rising */
     int32_t stop_count;
-    ar_real *scratch; /* of weight gradients, in the slab's layout */
+    ar_real *scratch; /* of weight gradients, [workers][scratch_size] */
+    int64_t scratch_size;
 };
 
 static const ar_node *cut_node(const ar_tiles *t, int32_t k) {
@@ -95,7 +96,9 @@ static int32_t allocate(ar_tiles *t) {
             (t->mode == AR_RUN_TRAIN && ar_step_stops(t->program, s)))
             t->stops[t->stop_count++] = s;
     if (t->mode == AR_RUN_TRAIN) {
-        AR_TRY(take(t, (size_t)t->program->model->slab_count, sizeof(ar_real), &block));
+        size_t workers = (size_t)ar_workers(t->program->model->ctx);
+        t->scratch_size = ar_run_gradient_scratch(t->program);
+        AR_TRY(take(t, workers * (size_t)t->scratch_size, sizeof(ar_real), &block));
         t->scratch = block;
     }
     for (size_t i = 0; i < all; i++)
@@ -319,10 +322,9 @@ static int32_t backward_tile(const backward_job *job, int64_t tile) {
 static int32_t backward_piece(void *arg, int64_t piece, int32_t worker) {
     const backward_job *job = arg;
     const ar_tiles *t = job->tiles;
-    (void)worker;
     if (piece >= job->pieces) return backward_tile(job, piece - job->pieces);
-    ar_run_gradient_piece(t->used, t->groups * t->tiles, t->stops[job->stop], piece, t->scratch,
-                          job->gradient);
+    ar_run_gradient_piece(t->used, t->groups * t->tiles, t->stops[job->stop], piece,
+                          t->scratch + worker * t->scratch_size, job->gradient);
     return ADVROB_OK;
 }
 

@@ -3,6 +3,8 @@
  * not dilated (reference: performance measurements in docs/performance.md). */
 #include "gemm.h"
 
+#include <string.h>
+
 #include "window.h"
 
 typedef struct gemm_lists {
@@ -220,15 +222,17 @@ void ar_gemm_gradient(const ar_op_gradient *call) {
         .dy = call->dy,
         .first = lists->pair_first,
         .pairs = lists->pairs,
-        .dw = call->scratch,
+        .dw = call->dweight,
         .db = call->dbias,
     };
     call->kernels->wgrad(&wgrad);
-    for (int32_t o = call->begin; o < call->end; o++) /* [tap][c] to [c][tap] */
-        for (int32_t t = 0; t < taps; t++)
-            for (int32_t i = 0; i < c; i++)
-                call->dweight[((size_t)o * c + i) * taps + t] =
-                    call->scratch[((size_t)o * taps + t) * c + i];
+    for (int32_t o = call->begin; o < call->end && taps > 1; o++) { /* [tap][c] to [c][tap] */
+        ar_real *row = call->dweight + (int64_t)o * taps * c;
+        memcpy(call->scratch, row, sizeof(ar_real) * (size_t)taps * (size_t)c);
+        for (int32_t i = 0; i < c; i++)
+            for (int32_t t = 0; t < taps; t++)
+                row[i * taps + t] = call->scratch[t * c + i];
+    }
 }
 
 /* All passes multiply the same pairs: a tap's weight, input and output. */

@@ -108,7 +108,7 @@ typedef struct ar_op_gradient {
     const ar_real *const *x;  /* [tiles] */
     const ar_real *const *dy; /* [tiles] */
     int32_t begin, end;
-    ar_real *scratch;         /* as many values as the weight has */
+    ar_real *scratch;         /* as many values as one output's weights */
     ar_real *dweight, *dbias; /* in the parameters' own layout; dbias may be NULL */
 } ar_op_gradient;
 

@@ -11,7 +11,7 @@
 static inline void test_backward(ar_workspace *const *tiles, int32_t count,
                                  const float *const *dout, float *const *dx, ar_real *gradient) {
     const ar_program *program = tiles[0]->program;
-    ar_real *scratch = calloc((size_t)program->model->slab_count + 1, sizeof(ar_real));
+    ar_real *scratch = malloc(sizeof(ar_real) * (size_t)(ar_run_gradient_scratch(program) + 1));
     for (int32_t t = 0; t < count; t++)
         ar_run_load_gradient(tiles[t], dout[t]);
     for (int32_t s = program->count - 1; s >= 0; s--) {
