@@ -163,29 +163,36 @@ static void same_answers(const answers *a, const answers *b) {
     assert_memory_equal(a->trained, b->trained, sizeof(ar_real) * (size_t)a->slab_count);
 }
 
+/* With one thread and with three. */
+static void check_table(const char *net, const ar_kernels *table, int32_t winograd) {
+    char name[64];
+    answers one[2];
+    snprintf(name, sizeof name, "%s.safetensors", net);
+    for (int32_t k = 0; k < 2; k++) {
+        static test_allocator allocator;
+        advrob_context *ctx = test_context_with(&allocator, k == 0 ? 1 : 3);
+        ar_safetensors file;
+        ctx->kernels = table;
+        ctx->winograd = winograd;
+        golden_open(ctx, "nets", name, &file);
+        one[k] = run_net(ctx, net, &file);
+        ar_safetensors_free(ctx, &file);
+        ar_context_release(ctx);
+        test_allocator_check(&allocator);
+    }
+    same_answers(&one[0], &one[1]);
+    free_answers(&one[0]);
+    free_answers(&one[1]);
+}
+
 static void check_net(const char *net) {
     const ar_kernels *tables[AR_CPU_COUNT + 1];
     int32_t count = test_kernels(tables);
-    char name[64];
-    snprintf(name, sizeof name, "%s.safetensors", net);
     compared = 0;
-    for (int32_t i = 0; i < count; i++) {
-        answers one[2];
-        for (int32_t k = 0; k < 2; k++) {
-            static test_allocator allocator;
-            advrob_context *ctx = test_context_with(&allocator, k == 0 ? 1 : 3);
-            ar_safetensors file;
-            ctx->kernels = tables[i];
-            golden_open(ctx, "nets", name, &file);
-            one[k] = run_net(ctx, net, &file);
-            ar_safetensors_free(ctx, &file);
-            ar_context_release(ctx);
-            test_allocator_check(&allocator);
-        }
-        same_answers(&one[0], &one[1]);
-        free_answers(&one[0]);
-        free_answers(&one[1]);
-    }
+    for (int32_t i = 0; i < count; i++)
+        for (int32_t winograd = 0; winograd <= 4; winograd += 2)
+            if (winograd == 0 || tables[i]->winograd_channels > 0)
+                check_table(net, tables[i], winograd);
     print_message("%s: %d tensors on %d tables; worst logits %.2g, dx %.2g, gradient %.2g, loss "
                   "%.2g, trained parameters %.2g\n",
                   net, compared, count, worst_logits, worst_dx, worst_gradient, worst_loss,
