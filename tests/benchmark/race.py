@@ -83,7 +83,9 @@ def run_opponent(bench, job, opponent, variants):
         def foreign():
             return machine.foreign([worker.process.pid for worker in workers], bench.threads)
 
-        screened, screening = pairing.until_steady(peers.screen, bench.peaks, foreign, ATTEMPTS)
+        choice = len(peers.workers) > 1
+        screened, screening = pairing.until_steady(peers.screen, bench.peaks, foreign,
+                                                   ATTEMPTS if choice else 1)
         first, *second = pairing.fastest(screened, FINALISTS)
         sides = {label: timer(peers.workers[label], screened[label], bench.seconds)
                  for label in (first, *second)}
@@ -93,7 +95,8 @@ def run_opponent(bench, job, opponent, variants):
 
         times, peak = pairing.until_steady(lambda: pairing.alternate(sides, bench.pairs),
                                            bench.peaks, foreign, ATTEMPTS)
-        peak['steady'] = peak['steady'] and screening['steady']
+        if choice:  # what was screened while others worked may be the wrong two
+            peak['steady'] = peak['steady'] and screening['steady']
         best = pairing.best_peer(times, OURS)
         images = bench.images(job)
         row = {'title': job.title, 'opponent': opponent, 'variant': best, 'peak': peak,
@@ -102,9 +105,9 @@ def run_opponent(bench, job, opponent, variants):
                'ours': pairing.summary([images / a for a in times[OURS]]),
                'peer': pairing.summary([images / b for b in times[best]]),
                'variants': {name: images / repeat for name, repeat in screened.items()}
-               if len(screened) > 1 else {}, 'screening': screening,
+               if choice else {}, 'screening': screening,
                'finalists': {name: images / statistics.median(times[name])
-                             for name in times if name != OURS},
+                             for name in times if choice and name != OURS},
                'failed': peers.failed, 'agreement': peers.agreed, 'facts': peers.facts[best],
                'seconds': times}
         if job.task == 'accuracy':

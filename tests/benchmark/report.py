@@ -35,7 +35,7 @@ def peak_text(peak):
 def row_text(row):
     peak = row.get('peak')
     against = row['opponent']
-    if row['variant'] and row['variant'] != against.lower():
+    if row['variant'] not in ('', 'ours', against.lower()):
         against += f': {row["variant"]}'
     if row.get('uncapped'):
         against += f' (uncapped: {row["uncapped"]})'
@@ -68,7 +68,8 @@ def machine_text(row):
     peak, screening = row['peak'], row['screening']
     text = f'others took {peak["foreign"]:.1%} of the CPUs during the pairs'
     if row['variants']:
-        text += f', {screening["foreign"]:.1%} while variants were screened'
+        text += (f', {screening["foreign"]:.1%} while variants were screened'
+                 f'{"" if screening["steady"] else " (**not steady**)"}')
     return f'{text}; attempts: {peak["attempts"]}'
 
 

@@ -1,4 +1,5 @@
 """Tests of what decides about ratios, without peers: compare.py --self-test."""
+import importlib.util
 import itertools
 import os
 import pathlib
@@ -171,6 +172,27 @@ class Caps(unittest.TestCase):
         self.assertEqual(machine.uncapped('avx avx2 fma'), '')
 
 
+@unittest.skipUnless(importlib.util.find_spec('numpy'), 'needs numpy')
+class Agreement(unittest.TestCase):
+    def refused(self, errors):
+        """Which shares are too far off, of images whose gradients are [1, 0] plus such errors."""
+        import agreement
+        wanted = [[1.0, 0.0]] * len(errors)
+        found = agreement.gradient_distances([[1.0, error] for error in errors], wanted)
+        return [share for share, tolerance in agreement.GRADIENTS.items()
+                if not found[share] <= tolerance]
+
+    def test_kinks_pass(self):
+        """What was measured: rounding, and two images at a kink."""
+        self.assertEqual(self.refused([5e-7] * 62 + [5e-4, 4.8e-3]), [])
+
+    def test_faults_of_few_or_many_images_do_not(self):
+        self.assertEqual(self.refused([5e-7] * 63 + [1.0]), [100])
+        self.assertEqual(self.refused([5e-7] * 63 + [float('nan')]), [100])
+        self.assertEqual(self.refused([5e-7] * 57 + [1e-3] * 7), [90])
+        self.assertEqual(self.refused([5e-5] * 64), [50])
+
+
 class Verdicts(unittest.TestCase):
     def test_skipping_must_find_the_same(self):
         self.assertEqual(set(race.same_verdicts(0.5, 0.502).values()), {0.5, 0.502})
@@ -185,7 +207,7 @@ class Report(unittest.TestCase):
                 'ratio': pairing.summary([1.5, 2.0, 2.5]), 'ours': pairing.summary([200.0]),
                 'peer': pairing.summary([100.0]), 'variants': {}, 'failed': {}, 'facts': {},
                 'agreement': {'eager': {'logits': 1e-7}}, 'peak_index': 1, 'date': '2000-01-01 00:00',
-                'run': 1, 'screening': {'foreign': 0.0},
+                'run': 1, 'screening': {'foreign': 0.0, 'steady': True},
                 'peak': {'before': [50, 110], 'after': [50, 90], 'foreign': 0.02, 'steady': True,
                          'attempts': 1}, **changes}
 
