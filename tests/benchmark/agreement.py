@@ -6,8 +6,10 @@ TOLERANCE_STEP = 1e-3  # of what one training step adds to the parameters
 TOLERANCE_LOSS = 1e-2  # of the mean loss that an attack reaches: signs of tiny gradients differ
 # Of the gradients, image by image: so near must be so many percent of the images. A value within
 # rounding of a ReLU's kink may fall on either side, which moves that image's gradient by far more
-# than rounding does. Measured: 2 of 64 images above 1e-4, the worst 4.8e-3; PyTorch's float32
-# against its own float64 is no better. The last line is there for a fault confined to few images.
+# than rounding does, and the more often the more rounding there is. Measured with ResNet-18 on noise
+# against PyTorch's float64, images of 64 above 1e-4 and the worst one: PyTorch's float32 2 and
+# 4.8e-3, ours with winograd=2 2 and 6.1e-3, winograd=off 6 and 2.9e-3, winograd=auto 8 and 6.1e-3.
+# The last is beyond the rule and is refused. 100 % is there for a fault confined to few images.
 GRADIENTS = {50: 1e-5, 90: 1e-4, 100: 2e-2}
 
 

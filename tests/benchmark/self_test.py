@@ -183,7 +183,7 @@ class Agreement(unittest.TestCase):
                 if not found[share] <= tolerance]
 
     def test_kinks_pass(self):
-        """What was measured: rounding, and two images at a kink."""
+        """What PyTorch's float32 shows against its float64: rounding, and two images at a kink."""
         self.assertEqual(self.refused([5e-7] * 62 + [5e-4, 4.8e-3]), [])
 
     def test_faults_of_few_or_many_images_do_not(self):
