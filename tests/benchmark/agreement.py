@@ -1,10 +1,16 @@
 """Whether two sides compute the same thing. Ratios of different work mean nothing."""
 import numpy
 
-TOLERANCE = 1e-4       # of logits and of gradients: root of summed squares, relative
-SHARE = 90             # percent of the images whose gradients must be that near
+TOLERANCE = 1e-4       # of logits: root of summed squares, relative
 TOLERANCE_STEP = 1e-3  # of what one training step adds to the parameters
 TOLERANCE_LOSS = 1e-2  # of the mean loss that an attack reaches: signs of tiny gradients differ
+# Of the gradients, image by image: so near must be so many percent of the images. A value within
+# rounding of a ReLU's kink may fall on either side, which moves that image's gradient by far more
+# than rounding does, and the more often the more rounding there is. Measured with ResNet-18 on noise
+# against PyTorch's float64, images of 64 above 1e-4 and the worst one: PyTorch's float32 2 and
+# 4.8e-3, ours with winograd=2 2 and 6.1e-3, winograd=off 6 and 2.9e-3, winograd=auto 8 and 6.1e-3.
+# The last is beyond the rule and is refused. 100 % is there for a fault confined to few images.
+GRADIENTS = {50: 1e-5, 90: 1e-4, 100: 2e-2}
 
 
 def distance(found, wanted):
@@ -14,11 +20,10 @@ def distance(found, wanted):
     return error / size if numpy.isfinite(error) and size > 0 else float('inf')
 
 
-def gradient_distance(found, wanted):
-    """Within this are 90 % of the images. A value within rounding of a ReLU's kink may fall on either
-    side, and then moves one image's gradient by far more than rounding does: in ResNet-18 PyTorch's
-    float32 and float64 differ by 5e-3 in one image of 30, by 5e-7 in the median one."""
-    return float(numpy.percentile([distance(a, b) for a, b in zip(found, wanted)], SHARE))
+def gradient_distances(found, wanted):
+    """{share of the images in percent: the distance within which they are}."""
+    images = [distance(a, b) for a, b in zip(found, wanted, strict=True)]
+    return {share: float(numpy.percentile(images, share, method='higher')) for share in GRADIENTS}
 
 
 def update(found, before):
@@ -32,8 +37,9 @@ def distances(ours, theirs, before, mean_loss):
     mean_loss: our loss of adversarial images."""
     found = {'logits': (distance(theirs['logits'], ours['logits']), TOLERANCE)}
     if 'gradient' in theirs:
-        found['gradient'] = \
-            gradient_distance(theirs['gradient'], ours['gradient']), TOLERANCE
+        near = gradient_distances(theirs['gradient'], ours['gradient'])
+        for share, tolerance in GRADIENTS.items():
+            found[f'gradients of {share} %'] = near[share], tolerance
     if 'adversarial' in theirs:
         found['loss of the attacked images'] = \
             distance(mean_loss(theirs['adversarial']), ours['attacked']), TOLERANCE_LOSS

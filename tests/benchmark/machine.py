@@ -6,7 +6,9 @@ import pathlib
 import platform
 import re
 import subprocess
+import time
 
+TICKS = os.sysconf('SC_CLK_TCK')
 CAPS = {'ONEDNN_MAX_CPU_ISA': 'AVX2', 'ATEN_CPU_CAPABILITY': 'avx2',
         'MKL_ENABLE_INSTRUCTIONS': 'AVX2'}
 PROBE = '''
@@ -42,12 +44,21 @@ def probe(python, env):
             'MKL': mkl.group(1) if mkl else 'unknown'}
 
 
+def beyond_avx2(said):
+    return re.search(r'avx[-_ ]?512|amx|avx10', said, re.I) is not None
+
+
 def refuse_uncapped(found):
     """A cap that does not take effect would only look fair."""
     for part, said in found.items():
-        if re.search(r'avx[-_ ]?512|amx|avx10', said, re.I) or said == 'unknown':
+        if beyond_avx2(said) or said == 'unknown':
             raise SystemExit(f'compare.py: {part} answers "{said}" to the cap at AVX2; '
                              '--uncapped measures without')
+
+
+def uncapped(instructions):
+    """What an engine in float32 may use that cannot be held to AVX2; '' if there is no more."""
+    return 'AVX-512' if 'avx512f' in instructions.split() else ''
 
 
 def peaks(program):
@@ -56,16 +67,39 @@ def peaks(program):
     return [float(line) for line in run.stdout.split()]
 
 
+def _all_cpus(stat='/proc/stat'):
+    """Seconds that all CPUs have worked for anybody, or were taken from this machine by its host."""
+    with open(stat, encoding='ascii') as file:
+        user, nice, system, _idle, _wait, irq, softirq, steal = map(int, file.readline().split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / TICKS
+
+
+def _process(pid):
+    """Seconds that a process and its ended children have worked."""
+    text = pathlib.Path(f'/proc/{pid}/stat').read_text(encoding='ascii')
+    return sum(map(int, text.rsplit(')', 1)[1].split()[11:15])) / TICKS
+
+
+def foreign(workers, threads):
+    """(the clock, seconds that others have worked for each CPU that we use): what is neither this
+    process nor a worker. workers: process ids, the same at both ends of what is measured."""
+    own = sum(map(_process, workers)) + sum(os.times()[:4])
+    return time.monotonic(), (_all_cpus() - own) / min(threads, os.cpu_count())
+
+
 def facts(source):
     text = pathlib.Path('/proc/cpuinfo').read_text(encoding='utf-8')
     name = re.search(r'^model name\s*: (.*)$', text, re.M)
     flags = re.search(r'^flags\s*: (.*)$', text, re.M)
     kept = [flag for flag in (flags.group(1).split() if flags else [])
             if re.match('avx|fma|amx', flag)]
-    return {'date': datetime.datetime.now(datetime.timezone.utc).strftime('%Y-%m-%d %H:%M UTC'),
-            'commit': _git(source, 'describe', '--always', '--dirty', '--exclude=*'),
+    return {'commit': _git(source, 'describe', '--always', '--dirty', '--exclude=*'),
             'cpu': name.group(1) if name else platform.processor(), 'cores': os.cpu_count(),
             'instructions': ' '.join(kept), 'system': platform.release()}
+
+
+def date():
+    return datetime.datetime.now(datetime.timezone.utc).strftime('%Y-%m-%d %H:%M')
 
 
 def _git(source, *words):

@@ -126,13 +126,15 @@ class Side:
         model = self.library.build(net, mean=0.5, std=0.5, init='pytorch')
         self.library.save(self.library.prune(model, sparsity) if sparsity else model, out)
 
-    def make_robust(self, folder, out, steps, epsilon, step):
-        """A net on the way to robustness: a short adversarial training."""
+    def make_robust(self, folder, out, standard, adversarial, epsilon):
+        """A net on the way to robustness: so many steps of standard training, then of adversarial
+        fine-tuning with PGD-7. Adversarial from the start, a net this young learns nothing."""
         data = self.library.open_dataset('fashion-mnist', folder, 'train')
         model = self.library.build('eight_layer_conv', mean=0.5, std=0.5)
-        options = {'attack.epsilon': epsilon, 'attack.step': 2 * step, 'attack.steps': 7,
-                   'lr': 0.05, 'momentum': 0.9, 'max_steps': steps, 'alarm': 'off'}
-        self.library.finetune('pgd_at', model, data, **options)
+        common = {'lr': 0.02, 'momentum': 0.9, 'alarm': 'off'}
+        self.library.finetune('standard', model, data, **common, max_steps=standard)
+        attack = {'attack.epsilon': epsilon, 'attack.step': epsilon / 4, 'attack.steps': 7}
+        self.library.finetune('pgd_at', model, data, **common, **attack, max_steps=adversarial)
         self.library.save(model, out)
 
 

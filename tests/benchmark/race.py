@@ -1,12 +1,18 @@
 """One job: both sides are started, shown to compute the same, and timed in pairs."""
 import contextlib
+import statistics
 import sys
 
+import machine
 import pairing
 from workers import WorkerError
 
-SCREENING_ROUNDS = 3
+SCREENING = 2.0  # seconds of the one shot that each variant gets before the pairs
+FINALISTS = 2    # so many variants go into the pairs
 ATTEMPTS = 2
+OURS = 'libadvrob'
+# Skipping stops at the first step that fools an image, which without it may be right again at the end.
+VERDICTS_MAY_DIFFER = 0.005
 
 
 class Refused(Exception):
@@ -30,30 +36,40 @@ def check(bench, ours, peer, label):
     return {quantity: distance for quantity, (distance, _) in found.items()}
 
 
-def timer(worker, seconds):
+def rate_of(worker, seconds):
+    """Seconds per repeat, of one shot."""
+    return pairing.shot(lambda n: worker.ask('time', repeats=n), seconds)[0]
+
+
+def timer(worker, repeat, seconds):
     """A function that gives seconds per repeat, of shots of about `seconds`."""
-    repeats = pairing.calibrate(lambda n: worker.ask('time', repeats=n), seconds)
+    repeats = max(1, round(seconds / repeat))
     return lambda: worker.ask('time', repeats=repeats) / repeats
 
 
 class Peers:
     """The workers of one opponent's variants, ready to be timed."""
 
-    def __init__(self, bench, job, data, ours, stack):
-        self.times, self.facts, self.agreed, self.failed = {}, {}, {}, {}
-        for engine, variant in data:
+    def __init__(self, bench, job, variants, ours, stack):
+        self.workers, self.facts, self.agreed, self.failed = {}, {}, {}, {}
+        for engine, variant in variants:
             label = variant if engine == 'torch' else engine
             worker = stack.enter_context(bench.worker(engine, job.theirs))
             try:
                 self.facts[label] = bench.prepare(worker, job, engine, variant, job.theirs)
                 if engine != 'ours':
                     self.agreed[label] = check(bench, ours, worker, label)
-                self.times[label] = timer(worker, bench.seconds)
+                self.workers[label] = worker
             except WorkerError as error:  # a variant that its own engine cannot do
                 say(f'  {label}: {error}')
                 self.failed[label] = str(error)
-        if not self.times:
+                worker.close()
+        if not self.workers:
             raise Refused(f'no variant works: {self.failed}')
+
+    def screen(self):
+        """{variant: seconds per repeat} by a shot each."""
+        return {label: rate_of(worker, SCREENING) for label, worker in self.workers.items()}
 
 
 def run_opponent(bench, job, opponent, variants):
@@ -62,26 +78,49 @@ def run_opponent(bench, job, opponent, variants):
         ours = stack.enter_context(bench.worker('ours', job.ours))
         bench.prepare(ours, job, 'ours', '', job.ours)
         peers = Peers(bench, job, variants, ours, stack)
-        time_ours = timer(ours, bench.seconds)
+        workers = [ours, *peers.workers.values()]
 
-        def measure():
-            best, medians = next(iter(peers.times)), {}
-            if len(peers.times) > 1:
-                best, medians = pairing.fastest(peers.times, SCREENING_ROUNDS)
-            return best, medians, pairing.alternate(time_ours, peers.times[best], bench.pairs)
+        def foreign():
+            return machine.foreign([worker.process.pid for worker in workers], bench.threads)
 
-        (best, medians, times), peak = pairing.until_steady(measure, bench.peaks, ATTEMPTS)
+        choice = len(peers.workers) > 1
+        screened, screening = pairing.until_steady(peers.screen, bench.peaks, foreign,
+                                                   ATTEMPTS if choice else 1)
+        first, *second = pairing.fastest(screened, FINALISTS)
+        sides = {label: timer(peers.workers[label], screened[label], bench.seconds)
+                 for label in (first, *second)}
+        # We come first of two and between two: next to each of them.
+        mine = timer(ours, rate_of(ours, bench.seconds), bench.seconds)
+        sides = {**{label: sides[label] for label in second}, OURS: mine, first: sides[first]}
+
+        times, peak = pairing.until_steady(lambda: pairing.alternate(sides, bench.pairs),
+                                           bench.peaks, foreign, ATTEMPTS)
+        if choice:  # what was screened while others worked may be the wrong two
+            peak['steady'] = peak['steady'] and screening['steady']
+        best = pairing.best_peer(times, OURS)
         images = bench.images(job)
         row = {'title': job.title, 'opponent': opponent, 'variant': best, 'peak': peak,
-               'unit': 'images/s', 'ratio': pairing.summary([b / a for a, b in times]),
-               'ours': pairing.summary([images / a for a, _ in times]),
-               'peer': pairing.summary([images / b for _, b in times]),
-               'variants': {name: images / median for name, median in medians.items()},
+               'unit': 'images/s',
+               'ratio': pairing.summary(pairing.ratios(times[OURS], times[best])),
+               'ours': pairing.summary([images / a for a in times[OURS]]),
+               'peer': pairing.summary([images / b for b in times[best]]),
+               'variants': {name: images / repeat for name, repeat in screened.items()}
+               if choice else {}, 'screening': screening,
+               'finalists': {name: images / statistics.median(times[name])
+                             for name in times if choice and name != OURS},
                'failed': peers.failed, 'agreement': peers.agreed, 'facts': peers.facts[best],
                'seconds': times}
         if job.task == 'accuracy':
-            row['accuracy'] = ours.ask('accuracy')
+            row['accuracy'] = same_verdicts(ours.ask('accuracy'),
+                                            peers.workers[best].ask('accuracy'))
         return row
+
+
+def same_verdicts(skipping, whole):
+    """Both shares of right answers; Refused unless skipping found the same."""
+    if not 0 <= whole - skipping <= VERDICTS_MAY_DIFFER:
+        raise Refused(f'robust accuracy {skipping:.4f} with early_stop=1, {whole:.4f} with 0')
+    return {'with early_stop=1': skipping, 'with 0': whole}
 
 
 def run_memory(bench, job, opponent, variants):
