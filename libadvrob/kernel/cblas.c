@@ -20,8 +20,9 @@ static void start(const ar_gemm *call, int64_t at, int32_t first, int32_t width)
 
 void ar_gemm_f32_cblas(const ar_gemm *call) {
     const int32_t lanes = call->lanes;
-    int32_t blocks = ar_block_count(call->outputs, AR_GEMM_BLOCK_CBLAS);
-    for (int32_t b = 0; b < blocks; b++) {
+    const ar_span blocks =
+        ar_span_of(call->blocks, ar_block_count(call->outputs, AR_GEMM_BLOCK_CBLAS));
+    for (int32_t b = blocks.begin; b < blocks.end; b++) {
         int32_t first = ar_block_first(call->outputs, AR_GEMM_BLOCK_CBLAS, b);
         int32_t width = ar_block_first(call->outputs, AR_GEMM_BLOCK_CBLAS, b + 1) - first;
         int32_t depth = LARGEST_CALL / (width * lanes);

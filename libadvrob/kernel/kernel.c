@@ -109,3 +109,13 @@ int32_t ar_block_first(int32_t n, int32_t block, int32_t b) {
     int32_t larger = n % count;
     return b * (n / count) + (b < larger ? b : larger);
 }
+
+ar_span ar_span_of(ar_span range, int32_t n) {
+    return range.end > 0 ? range : (ar_span){0, n};
+}
+
+int32_t ar_winograd_tiles(const ar_winograd *call) {
+    int32_t rows = (call->h + 2 * call->padding[0] - 2 + call->m - 1) / call->m;
+    int32_t columns = (call->w + 2 * call->padding[1] - 2 + call->m - 1) / call->m;
+    return rows * columns;
+}

@@ -23,6 +23,12 @@ typedef struct ar_segment {
     int32_t k; /* length */
 } ar_segment;
 
+/* What a call does of a whole that threads share: items [begin, end), or with end 0 all of them.
+ * Calls of one whole that share nothing may run side by side; together they give its bits. */
+typedef struct ar_span {
+    int32_t begin, end;
+} ar_span;
+
 /* A batch-reduce GEMM over lists of segments: convolution forward, backward with respect to the
  * input, and linear layers are this with different lists.
  *
@@ -45,13 +51,15 @@ typedef struct ar_gemm {
     bool relu;
     uint8_t *mask;       /* relu: bits out (NULL: not wanted) */
     const uint8_t *gate; /* bits in, of y's shape; NULL: none */
+    ar_span blocks;      /* of outputs, as the weights are packed */
 } ar_gemm;
 
 /* A 3x3 convolution of stride 1 by Winograd's minimal filtering F(m x m, 3 x 3), m 2 or 4 (Lavin
  * and Gray 2016, arXiv 1509.09308; points 0, 1, -1, 2, -2 and infinity): tiles of m x m output
  * pixels, the first at pixel 0, each A' [sum over channels of U * (B' x B)] A. Same results as the
  * gemm with such lists, but for rounding; residual, bias, relu, mask and gate as there. The packed
- * weights are (m + 2)^2 * channels * outputs values in an order that is the level's own. */
+ * weights are (m + 2)^2 * channels * outputs values in an order that is the level's own. Tiles
+ * count row by row, ar_winograd_tiles of them; the last ones of an axis may be cut smaller. */
 typedef struct ar_winograd {
     int32_t m, lanes, channels, outputs;
     int32_t h, w, padding[2]; /* of the input; out_h = h + 2 * padding[0] - 2, out_w likewise */
@@ -61,6 +69,8 @@ typedef struct ar_winograd {
     uint8_t *mask;
     const uint8_t *gate;
     ar_real *scratch; /* of table->winograd_scratch bytes, aligned as a tile */
+    ar_span tiles;
+    ar_span blocks; /* of outputs, as a gemm's */
 } ar_winograd;
 
 /* Transforms weights to U; the 3x3 taps of output o and channel c start at
@@ -195,5 +205,10 @@ const ar_kernels *ar_kernels_get(int32_t level, bool blas);
 /* Cut of n outputs into blocks of at most `block`: how many, and the first output of block b. */
 int32_t ar_block_count(int32_t n, int32_t block);
 int32_t ar_block_first(int32_t n, int32_t block, int32_t b);
+
+/* A range of n items with its end filled in. */
+ar_span ar_span_of(ar_span range, int32_t n);
+
+int32_t ar_winograd_tiles(const ar_winograd *call);
 
 #endif

@@ -146,7 +146,7 @@ void ar_run_stop(ar_workspace *workspace, int32_t pass, int32_t step, double sta
 ar_real *ar_workspace_value(ar_workspace *workspace, int32_t node);
 ar_real *ar_workspace_gradient(ar_workspace *workspace, int32_t node);
 
-/* Forward of n images, tiles in parallel. */
+/* Forward of n images: tiles in parallel, or, where they are few, steps shared between threads. */
 int32_t ar_program_forward(ar_program *program, int64_t n, const float *x, float *out);
 
 /* tiles.c: a whole batch as tiles that run together: what training needs, and what normalises by

@@ -79,11 +79,42 @@ void ar_run_stop(ar_workspace *workspace, int32_t pass, int32_t step, double sta
     workspace->seconds[pass * workspace->program->count + step] += ar_clock() - start;
 }
 
-static void step_forward(ar_workspace *workspace, int32_t s) {
+/* A step's operator that threads share, each with scratch in a workspace of its own. */
+typedef struct shared_step {
+    const ar_op *op;
+    ar_op_call call;
+    ar_workspace *const *workspaces; /* [call.parts] */
+    size_t scratch;
+} shared_step;
+
+static int32_t share_piece(void *arg, int64_t piece, int32_t worker) {
+    const shared_step *step = arg;
+    ar_op_call call = step->call;
+    (void)worker;
+    call.part = (int32_t)piece;
+    call.scratch = at(step->workspaces[piece], step->scratch);
+    step->op->forward(&call);
+    return ADVROB_OK;
+}
+
+/* Whether threads may share a tile's way through a step, and gain by it: less work than this would
+ * be done before they have met. */
+static bool shares(const ar_program *program, int32_t s, int32_t lanes) {
+    enum { LEAST_MULTIPLY_ADDS = 1 << 19 };
+    const ar_step *step = &program->steps[s];
+    const ar_node *node = &program->model->nodes[step->node];
+    if (!step->used || !node->op->shares) return false;
+    return node->op->macs(&node->attributes, step->setup.in, &node->shape) * lanes >=
+           LEAST_MULTIPLY_ADDS;
+}
+
+/* One step of workspaces[0]'s tile, shared between `parts` threads where that pays. */
+static int32_t step_forward(ar_workspace *const *workspaces, int32_t parts, int32_t s) {
+    ar_workspace *workspace = workspaces[0];
     const ar_program *program = workspace->program;
     const ar_step *step = &program->steps[s];
     const ar_node *node = &program->model->nodes[step->node];
-    if (!step->used) return;
+    if (!step->used) return ADVROB_OK;
     double start = ar_run_start(workspace);
     ar_op_call call = make_call(workspace, s);
     for (int32_t k = 0; k < node->op->inputs; k++)
@@ -94,10 +125,18 @@ static void step_forward(ar_workspace *workspace, int32_t s) {
     call.scratch = at(workspace, workspace->plan->scratch[0][s]);
     if (step->residual >= 0)
         call.residual = ar_workspace_value(workspace, step->inputs[step->residual]);
-    node->op->forward(&call);
+    if (parts > 1 && shares(program, s, workspace->lanes)) {
+        shared_step shared = {node->op, call, workspaces, workspace->plan->scratch[0][s]};
+        shared.call.parts = parts;
+        int32_t status = ar_parallel(program->model->ctx, parts, share_piece, NULL, &shared);
+        if (status < 0) return status;
+    } else {
+        node->op->forward(&call);
+    }
     quantize(workspace, step->value, call.y, at(workspace, workspace->plan->mask[s]), !step->relu);
     ar_run_stop(workspace, AR_PASS_FORWARD, s, start);
     observe(workspace, step->value, call.y);
+    return ADVROB_OK;
 }
 
 void ar_run_load(ar_workspace *workspace, int32_t count, const float *x) {
@@ -113,7 +152,7 @@ void ar_run_load(ar_workspace *workspace, int32_t count, const float *x) {
 
 void ar_run_steps(ar_workspace *workspace, int32_t begin, int32_t end) {
     for (int32_t s = begin; s < end; s++)
-        step_forward(workspace, s);
+        (void)step_forward(&workspace, 1, s); /* on this thread: nothing fails */
 }
 
 void ar_run_store(ar_workspace *workspace, float *out) {
@@ -317,27 +356,66 @@ typedef struct forward_job {
     ar_workspace *workspaces[AR_MAX_THREADS]; /* by worker, taken on first use */
 } forward_job;
 
+static void tile_of(const forward_job *job, int64_t tile, int32_t *count, const float **x,
+                    float **out) {
+    const ar_node *nodes = job->program->model->nodes;
+    int64_t first = tile * job->lanes, left = job->n - first;
+    *count = left < job->lanes ? (int32_t)left : job->lanes;
+    *x = job->x + first * ar_shape_count(nodes[0].shape);
+    *out = job->out + first * ar_shape_count(nodes[job->program->output].shape);
+}
+
+static int32_t take_workspace(forward_job *job, int32_t worker) {
+    if (job->workspaces[worker] != NULL) return ADVROB_OK;
+    return ar_workspace_take(job->program, AR_RUN_FORWARD, job->lanes, &job->workspaces[worker]);
+}
+
 static int32_t forward_piece(void *arg, int64_t piece, int32_t worker) {
     forward_job *job = arg;
-    const ar_node *nodes = job->program->model->nodes;
-    int64_t first = piece * job->lanes, count = job->n - first;
-    if (count > job->lanes) count = job->lanes;
-    if (job->workspaces[worker] == NULL) {
-        int32_t status =
-            ar_workspace_take(job->program, AR_RUN_FORWARD, job->lanes, &job->workspaces[worker]);
-        if (status < 0) return status;
-    }
-    ar_run_forward(job->workspaces[worker], (int32_t)count,
-                   job->x + first * ar_shape_count(nodes[0].shape),
-                   job->out + first * ar_shape_count(nodes[job->program->output].shape));
+    int32_t count, status = take_workspace(job, worker);
+    const float *x;
+    float *out;
+    if (status < 0) return status;
+    tile_of(job, piece, &count, &x, &out);
+    ar_run_forward(job->workspaces[worker], count, x, out);
     return ADVROB_OK;
 }
 
+/* All threads share each step of each tile. */
+static int32_t forward_shared(forward_job *job, int64_t tiles) {
+    int32_t status = ADVROB_OK, count, parts = ar_workers(job->program->model->ctx);
+    const float *x;
+    float *out;
+    for (int32_t i = 0; i < parts; i++)
+        AR_TRY(take_workspace(job, i));
+    for (int64_t tile = 0; tile < tiles; tile++) {
+        tile_of(job, tile, &count, &x, &out);
+        ar_run_load(job->workspaces[0], count, x);
+        for (int32_t s = 0; s < job->program->count; s++)
+            AR_TRY(step_forward(job->workspaces, parts, s));
+        ar_run_store(job->workspaces[0], out);
+    }
+out:
+    return status;
+}
+
+/* Tiles in parallel need no waiting for each other, but leave threads idle where they are few. */
+static bool shared(const forward_job *job, int64_t tiles) {
+    if (tiles < 1 || tiles > ar_workers(job->program->model->ctx) / 2) return false;
+    for (int32_t s = 0; s < job->program->count; s++)
+        if (shares(job->program, s, job->lanes)) return true;
+    return false;
+}
+
 int32_t ar_program_forward(ar_program *program, int64_t n, const float *x, float *out) {
-    int32_t lanes = ar_tile_lanes(n);
+    int32_t status, lanes = ar_tile_lanes(n);
     advrob_context *ctx = program->model->ctx;
     forward_job job = {program, n, lanes, x, out, {NULL}};
-    int32_t status = ar_parallel(ctx, (n + lanes - 1) / lanes, forward_piece, NULL, &job);
+    int64_t tiles = (n + lanes - 1) / lanes;
+    if (shared(&job, tiles))
+        status = forward_shared(&job, tiles);
+    else
+        status = ar_parallel(ctx, tiles, forward_piece, NULL, &job);
     for (int32_t i = 0; i < ar_workers(ctx); i++)
         ar_workspace_give(job.workspaces[i]);
     return status;

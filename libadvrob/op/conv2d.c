@@ -124,6 +124,7 @@ const ar_op ar_op_conv2d = {
     .fuses_relu = true,
     .fuses_gate = true,
     .fuses_residual = true,
+    .shares = true,
     .infer = infer,
     .parameters = parameters,
     .macs = macs,

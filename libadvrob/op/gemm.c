@@ -165,6 +165,27 @@ void ar_gemm_pack_backward(const ar_op_setup *setup, const ar_real *weight, ar_r
     }
 }
 
+/* Narrows a gemm to the call's share of it; false: there is none for it. What the threads do not
+ * cut each of them reads whole, so the larger of weights and input is cut. */
+static bool share(const ar_op_call *call, ar_gemm *gemm) {
+    int64_t weights = (int64_t)gemm->rows * gemm->outputs;
+    ar_span range;
+    if (call->parts <= 1) return true;
+    if (weights > ar_shape_count(call->in[0]) * gemm->lanes)
+        return ar_op_share(call, ar_block_count(gemm->outputs, call->kernels->gemm_block),
+                           &gemm->blocks);
+    /* By two, so that y stays aligned. */
+    if (!ar_op_share(call, (gemm->pixels + 1) / 2, &range)) return false;
+    int32_t first = range.begin * 2, last = range.end * 2;
+    int64_t at = (int64_t)first * gemm->outputs * gemm->lanes;
+    gemm->pixels = (last < gemm->pixels ? last : gemm->pixels) - first;
+    gemm->first += first;
+    gemm->y += at;
+    if (gemm->residual != NULL) gemm->residual += at;
+    if (gemm->mask != NULL) gemm->mask += at / 8;
+    return true;
+}
+
 void ar_gemm_forward(const ar_op_call *call) {
     const gemm_lists *lists = call->prepared;
     const ar_attributes *a = call->attributes;
@@ -183,7 +204,7 @@ void ar_gemm_forward(const ar_op_call *call) {
         .relu = call->relu,
         .mask = call->state,
     };
-    call->kernels->gemm(&gemm);
+    if (share(call, &gemm)) call->kernels->gemm(&gemm);
 }
 
 void ar_gemm_backward(const ar_op_call *call) {

@@ -49,6 +49,7 @@ const ar_op ar_op_linear = {
     .fuses_relu = true,
     .fuses_gate = true,
     .fuses_residual = true,
+    .shares = true,
     .infer = infer,
     .parameters = parameters,
     .macs = macs,

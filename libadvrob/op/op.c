@@ -21,6 +21,13 @@ static const ar_loss *const losses[] = {
 const char *const ar_parameter_suffix[AR_MAX_PARAMETERS] = {".weight", ".bias", ".running_mean",
                                                             ".running_var"};
 
+bool ar_op_share(const ar_op_call *call, int32_t n, ar_span *out) {
+    int32_t parts = call->parts > 1 ? call->parts : 1;
+    out->begin = (int32_t)((int64_t)n * call->part / parts);
+    out->end = (int32_t)((int64_t)n * (call->part + 1) / parts);
+    return out->begin < out->end;
+}
+
 int32_t ar_op_count(void) {
     return (int32_t)(sizeof ops / sizeof ops[0]);
 }

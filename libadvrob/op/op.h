@@ -92,6 +92,7 @@ typedef struct ar_op_call {
     int32_t node;                 /* its number in the graph: for draws */
     bool relu;                    /* fused: only if the descriptor says `fuses_relu` */
     uint8_t *state;               /* what backward needs; NULL when there is no backward */
+    int32_t part, parts;          /* forward: the share to make, of an operator that `shares` */
     const ar_real *dy;
     ar_real *dx[AR_MAX_INPUTS];         /* NULL: not wanted */
     bool accumulate[AR_MAX_INPUTS];     /* add to dx[i] instead of writing it */
@@ -117,6 +118,9 @@ typedef struct ar_op {
     int32_t inputs;
     int32_t prune; /* AR_PRUNE_* */
     bool fuses_relu, fuses_gate, fuses_residual;
+    /* Forward makes the share call->part of call->parts (0: all there is), with scratch of its own;
+     * shares may run side by side, and together they give the bits of a whole call. */
+    bool shares;
     /* Batch norm: with batch statistics the graph is cut here, its tiles wait for each other
      * (model/tiles.c), and backward reads the input. Its parameter gradients come from the sums at
      * the cut. */
@@ -146,6 +150,9 @@ typedef struct ar_op {
     /* What a pass (AR_PASS_*) does; NULL: nothing to count, by a kernel of the operator's name. */
     ar_op_work (*work)(const ar_op_setup *setup, const void *prepared, int32_t pass);
 } ar_op;
+
+/* The call's share of n items; false: there is none for it. */
+bool ar_op_share(const ar_op_call *call, int32_t n, ar_span *out);
 
 /* Registry. */
 int32_t ar_op_count(void);

@@ -19,8 +19,8 @@ static ar_winograd shapes(const ar_attributes *a, const ar_shape *in, const ar_s
     };
 }
 
-/* Points of one axis: of whole tiles, and of the rest, which takes a smaller one; 4 + 1 become 3 + 2
- * (a level may do worse; which way is taken depends on the shapes alone). */
+/* Points of one axis: of whole tiles, and of the rest, which takes a smaller one; 4 + 1 become 3 +
+ * 2 (a level may do worse; which way is taken depends on the shapes alone). */
 static int64_t points(int32_t out, int32_t tile) {
     int64_t whole = (int64_t)(out / tile) * (tile + 2);
     int32_t left = out % tile;
@@ -74,6 +74,15 @@ size_t ar_winograd_scratch_size(const ar_op_setup *setup, int32_t tile, int32_t 
     return setup->kernels->winograd_scratch(&call);
 }
 
+/* As a gemm's; a thread that has some of the outputs transforms all of the input. */
+static bool share(const ar_op_call *call, ar_winograd *w) {
+    int64_t weights = (int64_t)(w->m + 2) * (w->m + 2) * w->channels * w->outputs;
+    if (call->parts <= 1) return true;
+    if (weights > ar_shape_count(call->in[0]) * w->lanes)
+        return ar_op_share(call, ar_block_count(w->outputs, call->kernels->gemm_block), &w->blocks);
+    return ar_op_share(call, ar_winograd_tiles(w), &w->tiles);
+}
+
 void ar_winograd_forward(const ar_op_call *call, int32_t tile) {
     ar_winograd w = shapes(call->attributes, &call->in[0], &call->out, tile, false);
     w.lanes = call->lanes;
@@ -85,7 +94,7 @@ void ar_winograd_forward(const ar_op_call *call, int32_t tile) {
     w.relu = call->relu;
     w.mask = call->state;
     w.scratch = call->scratch;
-    call->kernels->winograd(&w);
+    if (share(call, &w)) call->kernels->winograd(&w);
 }
 
 void ar_winograd_backward(const ar_op_call *call, int32_t tile) {

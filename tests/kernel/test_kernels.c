@@ -172,6 +172,35 @@ static bool gemm_halves(const ar_kernels *k, const ar_gemm *call, const float *o
     return true;
 }
 
+/* The same work in two calls that share the blocks of outputs: the same bits, and the first one
+ * leaves the other's outputs as they are. */
+static bool gemm_shares(const ar_kernels *k, const ar_gemm *call, const float *old, size_t n) {
+    int32_t blocks = ar_block_count(call->outputs, k->gemm_block);
+    if (blocks < 2) return true;
+    int32_t cut = between(1, blocks - 1);
+    int32_t edge = ar_block_first(call->outputs, k->gemm_block, cut);
+    ar_gemm part = *call;
+    float *whole = take(n * sizeof *whole, 64);
+    uint8_t *mask = take(n / 8, 1);
+    memcpy(whole, call->y, n * sizeof *whole);
+    if (call->mask != NULL) memcpy(mask, call->mask, n / 8);
+    memcpy(call->y, old, n * sizeof *old);
+    part.blocks = (ar_span){cut, blocks};
+    k->gemm(&part);
+    for (size_t i = 0; i < n; i++)
+        if (i / (size_t)call->lanes % (size_t)call->outputs < (size_t)edge &&
+            memcmp(call->y + i, old + i, sizeof *old) != 0)
+            return false;
+    if (call->mask != NULL) memset(call->mask, 0xa5, n / 8);
+    memcpy(call->y, old, n * sizeof *old);
+    k->gemm(&part);
+    part.blocks = (ar_span){0, cut};
+    k->gemm(&part);
+    checks++;
+    return memcmp(whole, call->y, n * sizeof *whole) == 0 &&
+           (call->mask == NULL || memcmp(mask, call->mask, n / 8) == 0);
+}
+
 static void test_gemm(void **unused) {
     (void)unused;
     for (int32_t round = 0; round < GEMM_SHAPES; round++) {
@@ -196,6 +225,7 @@ static void test_gemm(void **unused) {
             if (!gemm_right(&call, w, old)) describe(&s, "gemm", k->name);
             if (s.lanes == 16 && !levels[l].blas && !gemm_halves(k, &call, old, in))
                 describe(&s, "gemm: 2 x 8 lanes against 16", k->name);
+            if (!gemm_shares(k, &call, old, n)) describe(&s, "gemm: blocks of outputs", k->name);
         }
         drop();
     }

@@ -155,6 +155,43 @@ static bool halves(const ar_kernels *k, const sample *s) {
     return true;
 }
 
+static ar_span draw_cut(int32_t n) {
+    int32_t cut = n > 1 ? between(1, n - 1) : 1;
+    return (ar_span){cut, n};
+}
+
+/* The same work in up to four calls that share tiles and blocks of outputs: the same bits, and the
+ * first one leaves what is not its own as it is. */
+static bool shares(const ar_kernels *k, const sample *s) {
+    const ar_winograd *call = &s->call;
+    const size_t n = s->n, outputs = (size_t)call->outputs;
+    const ar_span tiles = draw_cut(ar_winograd_tiles(call));
+    const ar_span blocks = draw_cut(ar_block_count(call->outputs, k->gemm_block));
+    const int32_t edge = ar_block_first(call->outputs, k->gemm_block, blocks.begin);
+    ar_winograd part = *call;
+    float *whole = take(n * sizeof *whole, 64);
+    uint8_t *mask = take(n / 8, 1);
+    memcpy(whole, call->y, n * sizeof *whole);
+    if (call->mask != NULL) memcpy(mask, call->mask, n / 8);
+    if (call->mask != NULL) memset(call->mask, 0xa5, n / 8);
+    memcpy(call->y, s->old, n * sizeof *whole);
+    for (int32_t i = 3; i >= 0; i--) {
+        part.tiles = i % 2 == 1 ? tiles : (ar_span){0, tiles.begin};
+        part.blocks = i / 2 == 1 ? blocks : (ar_span){0, blocks.begin};
+        if (part.tiles.begin == part.tiles.end || part.blocks.begin == part.blocks.end) continue;
+        run(k, &part);
+        for (size_t j = 0; j < n && i == 3; j++) {
+            bool other = j / (size_t)call->lanes % outputs < (size_t)edge;
+            bool first = j / (size_t)call->lanes / outputs == 0; /* the pixel of tile 0 */
+            if ((other || first) && memcmp(call->y + j, s->old + j, sizeof *whole) != 0)
+                return false;
+        }
+    }
+    checks++;
+    return memcmp(whole, call->y, n * sizeof *whole) == 0 &&
+           (call->mask == NULL || memcmp(mask, call->mask, n / 8) == 0);
+}
+
 static void test_winograd(void **unused) {
     (void)unused;
     for (int32_t round = 0; round < SHAPES; round++) {
@@ -173,6 +210,7 @@ static void test_winograd(void **unused) {
             if (!right(&s)) describe(&s, "winograd", k->name);
             if (s.call.lanes == 16 && !halves(k, &s))
                 describe(&s, "winograd: 2 x 8 lanes against 16", k->name);
+            if (!shares(k, &s)) describe(&s, "winograd: tiles and blocks of outputs", k->name);
         }
         free(s.scale);
         drop();

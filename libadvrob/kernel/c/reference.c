@@ -60,8 +60,8 @@ static void gemm_block(const ar_gemm *call, const ar_real *w, int32_t p, int32_t
 }
 
 void ar_gemm_f32_c(const ar_gemm *call) {
-    int32_t blocks = ar_block_count(call->outputs, AR_GEMM_BLOCK_C);
-    for (int32_t b = 0; b < blocks; b++) {
+    const ar_span blocks = ar_span_of(call->blocks, ar_block_count(call->outputs, AR_GEMM_BLOCK_C));
+    for (int32_t b = blocks.begin; b < blocks.end; b++) {
         int32_t first = ar_block_first(call->outputs, AR_GEMM_BLOCK_C, b);
         int32_t width = ar_block_first(call->outputs, AR_GEMM_BLOCK_C, b + 1) - first;
         const ar_real *w = call->w + (int64_t)call->rows * first;

@@ -132,13 +132,18 @@ static void output_tile(const ar_winograd *call, int32_t top, int32_t left, int3
 }
 
 void ar_winograd_f32_c(const ar_winograd *call) {
-    const int32_t out_h = call->h + 2 * call->padding[0] - 2;
     const int32_t out_w = call->w + 2 * call->padding[1] - 2;
-    for (int32_t top = 0; top < out_h; top += call->m)
-        for (int32_t left = 0; left < out_w; left += call->m)
-            for (int32_t lane = 0; lane < call->lanes; lane++) {
-                transform_input(call, top - call->padding[0], left - call->padding[1], lane);
-                for (int32_t o = 0; o < call->outputs; o++)
-                    output_tile(call, top, left, lane, o);
-            }
+    const int32_t columns = (out_w + call->m - 1) / call->m;
+    const ar_span tiles = ar_span_of(call->tiles, ar_winograd_tiles(call));
+    const ar_span blocks = ar_span_of(call->blocks, ar_block_count(call->outputs, AR_GEMM_BLOCK_C));
+    const int32_t begin = ar_block_first(call->outputs, AR_GEMM_BLOCK_C, blocks.begin);
+    const int32_t end = ar_block_first(call->outputs, AR_GEMM_BLOCK_C, blocks.end);
+    for (int32_t tile = tiles.begin; tile < tiles.end; tile++) {
+        int32_t top = tile / columns * call->m, left = tile % columns * call->m;
+        for (int32_t lane = 0; lane < call->lanes; lane++) {
+            transform_input(call, top - call->padding[0], left - call->padding[1], lane);
+            for (int32_t o = begin; o < end; o++)
+                output_tile(call, top, left, lane, o);
+        }
+    }
 }

@@ -160,7 +160,8 @@ static bool alike(const ar_gemm *call, int32_t p) {
 }
 
 void ar_gemm_f32_avx2(const ar_gemm *call) {
-    int32_t blocks = ar_block_count(call->outputs, AR_GEMM_BLOCK_AVX2);
+    const ar_span blocks =
+        ar_span_of(call->blocks, ar_block_count(call->outputs, AR_GEMM_BLOCK_AVX2));
     uint8_t run[GROUP]; /* pixels from here on, this one included, that are alike */
 
     for (int32_t p = 0; p < call->pixels; p += GROUP) {
@@ -168,7 +169,7 @@ void ar_gemm_f32_avx2(const ar_gemm *call) {
         run[n - 1] = 1;
         for (int32_t i = n - 2; i >= 0; i--)
             run[i] = alike(call, p + i) ? (uint8_t)(run[i + 1] + 1) : 1;
-        for (int32_t b = 0; b < blocks; b++) {
+        for (int32_t b = blocks.begin; b < blocks.end; b++) {
             int32_t o = ar_block_first(call->outputs, AR_GEMM_BLOCK_AVX2, b);
             int32_t width = ar_block_first(call->outputs, AR_GEMM_BLOCK_AVX2, b + 1) - o;
             const float *w = call->w + (int64_t)call->rows * o;

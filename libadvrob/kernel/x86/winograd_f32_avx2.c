@@ -138,8 +138,8 @@ static void panels(const plan *a, const need *needs, int32_t units, int32_t widt
 /* n tiles whose points lie in V: their outputs. */
 static void group(const ar_winograd *call, const plan *a, const winograd_tile *tiles, int32_t n) {
     const float *v = call->scratch;
-    const int32_t units = (n + a->shared - 1) / a->shared,
-                  blocks = ar_block_count(call->outputs, BLOCK);
+    const int32_t units = (n + a->shared - 1) / a->shared;
+    const ar_span blocks = ar_span_of(call->blocks, ar_block_count(call->outputs, BLOCK));
     float *m = call->scratch + a->units * a->unit;
     need needs[MOST_UNITS] = {{{0, 0}}};
     for (int32_t i = 0; i < n; i++)
@@ -147,7 +147,7 @@ static void group(const ar_winograd *call, const plan *a, const winograd_tile *t
             int32_t *most = &needs[i / a->shared].points[axis];
             if (*most < tiles[i].points[axis]) *most = tiles[i].points[axis];
         }
-    for (int32_t b = 0; b < blocks; b++) {
+    for (int32_t b = blocks.begin; b < blocks.end; b++) {
         int32_t o = ar_block_first(call->outputs, BLOCK, b);
         int32_t width = ar_block_first(call->outputs, BLOCK, b + 1) - o;
         const float *w = call->weights + (ptrdiff_t)a->points * a->points * call->channels * o;
@@ -167,10 +167,11 @@ size_t ar_winograd_scratch_f32_avx2(const ar_winograd *call) {
 
 void ar_winograd_f32_avx2(const ar_winograd *call) {
     const plan a = plan_make(call);
-    const int32_t all = a.count[0] * a.count[1], most = a.units * a.shared;
+    const ar_span range = ar_span_of(call->tiles, ar_winograd_tiles(call));
+    const int32_t most = a.units * a.shared;
     winograd_tile tiles[MOST_UNITS * 2];
-    for (int32_t first = 0; first < all; first += most) {
-        int32_t n = all - first < most ? all - first : most;
+    for (int32_t first = range.begin; first < range.end; first += most) {
+        int32_t n = range.end - first < most ? range.end - first : most;
         for (int32_t i = 0; i < n; i++) {
             int32_t row = (first + i) / a.count[1], column = (first + i) % a.count[1];
             cut(call->m, a.out[0], a.count[0], row, tiles + i, 0);
