@@ -99,51 +99,93 @@ INLINE void block(const run *r, const step *steps, int32_t n, const float *x, co
     }
 }
 
-typedef void block_fn(const run *r, const step *steps, int32_t n, const float *x, const float *dy,
-                      float *dw);
+#define ROWS_WIDE 6  /* most outputs of a block with two vectors of channels */
+#define ROWS_SLIM 12 /* and with one */
 
-#define BLOCK(outputs, vectors) \
-    static void block_##outputs##_##vectors(const run *r, const step *steps, int32_t n, \
-                                            const float *x, const float *dy, float *dw) { \
-        block(r, steps, n, x, dy, dw, outputs, vectors); \
+/* Two vectors of channels, at most ROWS_WIDE outputs. */
+static void block_wide(const run *r, const step *steps, int32_t n, const float *x, const float *dy,
+                       float *dw, int32_t outputs) {
+    switch (outputs) {
+    case 1:
+        block(r, steps, n, x, dy, dw, 1, 2);
+        break;
+    case 2:
+        block(r, steps, n, x, dy, dw, 2, 2);
+        break;
+    case 3:
+        block(r, steps, n, x, dy, dw, 3, 2);
+        break;
+    case 4:
+        block(r, steps, n, x, dy, dw, 4, 2);
+        break;
+    case 5:
+        block(r, steps, n, x, dy, dw, 5, 2);
+        break;
+    default:
+        block(r, steps, n, x, dy, dw, 6, 2);
+        break;
     }
-BLOCK(1, 2)
-BLOCK(2, 2)
-BLOCK(3, 2)
-BLOCK(4, 2)
-BLOCK(5, 2)
-BLOCK(6, 2)
-BLOCK(1, 1)
-BLOCK(2, 1)
-BLOCK(3, 1)
-BLOCK(4, 1)
-BLOCK(5, 1)
-BLOCK(6, 1)
-BLOCK(7, 1)
-BLOCK(8, 1)
-BLOCK(9, 1)
-BLOCK(10, 1)
-BLOCK(11, 1)
-BLOCK(12, 1)
+}
 
-static block_fn *const wide[] = {block_1_2, block_2_2, block_3_2, block_4_2, block_5_2, block_6_2};
-static block_fn *const slim[] = {block_1_1, block_2_1,  block_3_1,  block_4_1,
-                                 block_5_1, block_6_1,  block_7_1,  block_8_1,
-                                 block_9_1, block_10_1, block_11_1, block_12_1};
+/* One vector of channels, at most ROWS_SLIM outputs. */
+static void block_slim(const run *r, const step *steps, int32_t n, const float *x, const float *dy,
+                       float *dw, int32_t outputs) {
+    switch (outputs) {
+    case 1:
+        block(r, steps, n, x, dy, dw, 1, 1);
+        break;
+    case 2:
+        block(r, steps, n, x, dy, dw, 2, 1);
+        break;
+    case 3:
+        block(r, steps, n, x, dy, dw, 3, 1);
+        break;
+    case 4:
+        block(r, steps, n, x, dy, dw, 4, 1);
+        break;
+    case 5:
+        block(r, steps, n, x, dy, dw, 5, 1);
+        break;
+    case 6:
+        block(r, steps, n, x, dy, dw, 6, 1);
+        break;
+    case 7:
+        block(r, steps, n, x, dy, dw, 7, 1);
+        break;
+    case 8:
+        block(r, steps, n, x, dy, dw, 8, 1);
+        break;
+    case 9:
+        block(r, steps, n, x, dy, dw, 9, 1);
+        break;
+    case 10:
+        block(r, steps, n, x, dy, dw, 10, 1);
+        break;
+    case 11:
+        block(r, steps, n, x, dy, dw, 11, 1);
+        break;
+    default:
+        block(r, steps, n, x, dy, dw, 12, 1);
+        break;
+    }
+}
 
 /* All taps and the `outputs` of a panel for a run and the panel of x of `width` channels. */
 static void run_do(const run *r, const part *list, int32_t taps, int32_t channels, int32_t outputs,
                    int32_t width, const float *x, const float *dy, float *dw) {
-    const int32_t most = width > 8 ? 6 : 12, blocks = ar_block_count(outputs, most);
+    const int32_t most = width > 8 ? ROWS_WIDE : ROWS_SLIM, blocks = ar_block_count(outputs, most);
     for (int32_t b = 0; b < blocks; b++) {
         int32_t o = ar_block_first(outputs, most, b);
         int32_t count = ar_block_first(outputs, most, b + 1) - o;
-        block_fn *fn = (width > 8 ? wide : slim)[count - 1];
         for (int32_t t = 0; t < taps; t++) {
             int32_t n = list->first[t + 1] - list->first[t];
-            if (n > 0 || r->first)
-                fn(r, list->steps + list->first[t], n, x, dy + o,
-                   dw + o * r->stride + (int64_t)t * channels);
+            const step *steps = list->steps + list->first[t];
+            float *to = dw + o * r->stride + (int64_t)t * channels;
+            if (n == 0 && !r->first) continue;
+            if (width > 8)
+                block_wide(r, steps, n, x, dy + o, to, count);
+            else
+                block_slim(r, steps, n, x, dy + o, to, count);
         }
     }
 }
