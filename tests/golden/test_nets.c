@@ -170,9 +170,8 @@ static void check_table(const char *net, const ar_kernels *table, int32_t winogr
     snprintf(name, sizeof name, "%s.safetensors", net);
     for (int32_t k = 0; k < 2; k++) {
         static test_allocator allocator;
-        advrob_context *ctx = test_context_with(&allocator, k == 0 ? 1 : 3);
+        advrob_context *ctx = test_context_at(&allocator, k == 0 ? 1 : 3, table);
         ar_safetensors file;
-        ctx->kernels = table;
         ctx->winograd = winograd;
         golden_open(ctx, "nets", name, &file);
         one[k] = run_net(ctx, net, &file);

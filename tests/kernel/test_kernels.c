@@ -1,6 +1,6 @@
 /* gemm and wgrad of every level of this CPU against definitions in double, on random odd shapes;
  * and where the same bits are promised, bit by bit. */
-#include "guarded.h"
+#include "epilogue.h"
 #include "tolerance.h"
 
 #define GEMM_SHAPES 400
@@ -122,18 +122,16 @@ static double gemm_value(const ar_gemm *call, const float *w, const float *old, 
     return a;
 }
 
+static epilogue gemm_epilogue(const ar_gemm *call) {
+    return (epilogue){call->relu, call->mask, call->gate, call->residual, call->y};
+}
+
 static bool gemm_right(const ar_gemm *call, const float *w, const float *old) {
     int64_t n = (int64_t)call->pixels * call->outputs * call->lanes;
+    const epilogue e = gemm_epilogue(call);
     for (int64_t i = 0; i < n; i++) {
-        double scale, a = gemm_value(call, w, old, i, &scale), bound = TOLERANCE_KERNEL * scale;
-        if (call->relu) {
-            if (call->mask != NULL && fabs(a) >= bound && bit(call->mask, i) != (a > 0))
-                return false;
-            a = a > 0 ? a : 0;
-        }
-        if (call->gate != NULL && !bit(call->gate, i)) a = bound = 0;
-        if (!(fabs(a - (double)call->y[i]) <= bound)) return false;
-        checks++;
+        double scale, a = gemm_value(call, w, old, i, &scale);
+        if (!epilogue_right(&e, i, a, TOLERANCE_KERNEL * scale)) return false;
     }
     return true;
 }
@@ -141,33 +139,19 @@ static bool gemm_right(const ar_gemm *call, const float *w, const float *old) {
 /* The same work in two tiles of 8 lanes: bits must be those of one tile of 16. */
 static bool gemm_halves(const ar_kernels *k, const ar_gemm *call, const float *old,
                         size_t in_floats) {
-    int64_t n = (int64_t)call->pixels * call->outputs * 8;
-    for (int32_t half = 0; half < 2; half++) {
+    const size_t n = (size_t)call->pixels * (size_t)call->outputs * 8;
+    const epilogue e = gemm_epilogue(call);
+    for (size_t which = 0; which < 2; which++) {
+        half h = half_make(&e, call->x, old, in_floats / 2, n, which);
         ar_gemm part = *call;
-        float *x = take(in_floats / 2 * sizeof *x, 64), *y = take((size_t)n * sizeof *y, 64);
-        uint8_t *mask = take((size_t)n / 8, 1), *gate = take((size_t)n / 8, 1);
-        float *residual = take((size_t)n * sizeof *y, 64);
-        for (size_t i = 0; i < in_floats / 2; i++)
-            x[i] = call->x[i / 8 * 16 + (size_t)half * 8 + i % 8];
-        for (int64_t i = 0; i < n; i++)
-            y[i] = old[i / 8 * 16 + half * 8 + i % 8];
-        for (int64_t i = 0; i < n && call->residual != NULL; i++)
-            residual[i] = call->residual[i / 8 * 16 + half * 8 + i % 8];
-        for (int64_t i = 0; i < n / 8 && call->gate != NULL; i++)
-            gate[i] = call->gate[i * 2 + half];
         part.lanes = 8;
-        part.x = x;
-        part.y = y;
-        if (call->residual != NULL) part.residual = call->residual == call->y ? y : residual;
-        if (call->mask != NULL) part.mask = mask;
-        if (call->gate != NULL) part.gate = gate;
+        part.x = h.x;
+        part.y = h.y;
+        part.residual = h.residual;
+        part.mask = h.mask;
+        part.gate = h.gate;
         k->gemm(&part);
-        for (int64_t i = 0; i < n; i += 8) {
-            int64_t at = i * 2 + half * 8;
-            if (memcmp(y + i, call->y + at, 8 * sizeof *y) != 0) return false;
-            if (call->mask != NULL && mask[i / 8] != call->mask[at / 8]) return false;
-            checks++;
-        }
+        if (!half_same(&h, &e, n, which)) return false;
     }
     return true;
 }

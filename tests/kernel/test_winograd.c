@@ -1,6 +1,6 @@
 /* Winograd of every level of this CPU against the convolution's definition in double, on random odd
  * shapes; and where the same bits are promised, bit by bit. */
-#include "guarded.h"
+#include "epilogue.h"
 #include "tolerance.h"
 
 #define SHAPES 250
@@ -92,23 +92,19 @@ static double value(const sample *s, int64_t at, double *start) {
     return sum;
 }
 
+static epilogue epilogue_of(const sample *s) {
+    const ar_winograd *a = &s->call;
+    return (epilogue){a->relu, a->mask, a->gate, a->residual, a->y};
+}
+
 static bool right(const sample *s) {
     const ar_winograd *call = &s->call;
+    const epilogue e = epilogue_of(s);
     double tolerance = call->m == 2 ? TOLERANCE_WINOGRAD_2 : TOLERANCE_WINOGRAD_4;
     for (int64_t i = 0; i < (int64_t)s->n; i++) {
         double start, a = value(s, i, &start);
         double bound = tolerance * (s->scale[i / call->lanes % call->outputs] + start);
-        if (call->relu) {
-            if (call->mask != NULL && fabs(a) >= bound && bit(call->mask, i) != (a > 0))
-                return false;
-            if (call->mask != NULL && (call->gate == NULL || bit(call->gate, i)) &&
-                bit(call->mask, i) != (call->y[i] > 0))
-                return false;
-            a = a > 0 ? a : 0;
-        }
-        if (call->gate != NULL && !bit(call->gate, i)) a = bound = 0;
-        if (!(fabs(a - (double)call->y[i]) <= bound)) return false;
-        checks++;
+        if (!epilogue_right(&e, i, a, bound)) return false;
     }
     return true;
 }
@@ -123,34 +119,18 @@ static void run(const ar_kernels *k, const ar_winograd *call) {
 
 /* The same work in two tiles of 8 lanes: bits must be those of one tile of 16. */
 static bool halves(const ar_kernels *k, const sample *s) {
-    const ar_winograd *call = &s->call;
-    const size_t n = s->n / 2;
-    for (size_t half = 0; half < 2; half++) {
-        ar_winograd part = *call;
-        float *x = take(s->in / 2 * sizeof *x, 64), *y = take(n * sizeof *y, 64);
-        float *residual = take(n * sizeof *y, 64);
-        uint8_t *mask = take(n / 8, 1), *gate = take(n / 8, 1);
-        for (size_t i = 0; i < s->in / 2; i++)
-            x[i] = call->x[i / 8 * 16 + half * 8 + i % 8];
-        for (size_t i = 0; i < n; i++)
-            y[i] = s->old[i / 8 * 16 + half * 8 + i % 8];
-        for (size_t i = 0; i < n && call->residual != NULL; i++)
-            residual[i] = call->residual[i / 8 * 16 + half * 8 + i % 8];
-        for (size_t i = 0; i < n / 8 && call->gate != NULL; i++)
-            gate[i] = call->gate[i * 2 + half];
+    const epilogue e = epilogue_of(s);
+    for (size_t which = 0; which < 2; which++) {
+        half h = half_make(&e, s->call.x, s->old, s->in / 2, s->n / 2, which);
+        ar_winograd part = s->call;
         part.lanes = 8;
-        part.x = x;
-        part.y = y;
-        if (call->residual != NULL) part.residual = call->residual == call->y ? y : residual;
-        if (call->mask != NULL) part.mask = mask;
-        if (call->gate != NULL) part.gate = gate;
+        part.x = h.x;
+        part.y = h.y;
+        part.residual = h.residual;
+        part.mask = h.mask;
+        part.gate = h.gate;
         run(k, &part);
-        for (size_t i = 0; i < n; i += 8) {
-            size_t at = i * 2 + half * 8;
-            if (memcmp(y + i, call->y + at, 8 * sizeof *y) != 0) return false;
-            if (call->mask != NULL && mask[i / 8] != call->mask[at / 8]) return false;
-            checks++;
-        }
+        if (!half_same(&h, &e, s->n / 2, which)) return false;
     }
     return true;
 }

@@ -82,6 +82,13 @@ advrob_context *test_context_with(test_allocator *allocator, int32_t threads) {
     return ctx;
 }
 
+advrob_context *test_context_at(test_allocator *allocator, int32_t threads,
+                                const struct ar_kernels *kernels) {
+    advrob_context *ctx = test_context_with(allocator, threads);
+    ctx->kernels = kernels;
+    return ctx;
+}
+
 advrob_context *test_context(int32_t threads) {
     return test_context_with(NULL, threads);
 }

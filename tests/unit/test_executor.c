@@ -9,13 +9,6 @@
 
 #include "support/tangle.h"
 
-static advrob_context *context_at(test_allocator *allocator, int32_t threads,
-                                  const ar_kernels *kernels) {
-    advrob_context *ctx = test_context_with(allocator, threads);
-    ctx->kernels = kernels;
-    return ctx;
-}
-
 /* ---- batch independence ---- */
 
 enum { LARGEST = 64 };
@@ -60,7 +53,7 @@ static void ask(advrob_model *model, int64_t n, int64_t at, const float *others,
 static int32_t check_positions(const char *net, const ar_kernels *kernels, const answer *reference,
                                int32_t threads, answer *first) {
     static const int64_t sizes[] = {1, 7, 8, 9, 16, 17, 64};
-    advrob_context *ctx = context_at(NULL, threads, kernels);
+    advrob_context *ctx = test_context_at(NULL, threads, kernels);
     advrob_model *model = test_net(ctx, net);
     int64_t size = ar_shape_count(model->nodes[0].shape);
     float *others = test_images(LARGEST, size, 5), *image = test_images(1, size, 6);
@@ -108,7 +101,7 @@ static void test_steady_state(void **state) {
     static test_allocator allocator;
     for (int32_t threads = 1; threads <= 3; threads++) {
         advrob_context *ctx =
-            context_at(&allocator, threads, ar_kernels_get(ar_cpu_detect(), false));
+            test_context_at(&allocator, threads, ar_kernels_get(ar_cpu_detect(), false));
         advrob_model *model = test_net(ctx, "tangle");
         int64_t size = ar_shape_count(model->nodes[0].shape);
         float *x = test_images(LARGEST, size, 1), out[LARGEST * 5];

@@ -22,13 +22,6 @@ static void run_loop(void *user, int64_t count, int32_t threads, advrob_body_fn 
         body(arg, i, (int32_t)(i % threads));
 }
 
-static advrob_context *context_at(test_allocator *allocator, int32_t threads,
-                                  const ar_kernels *kernels) {
-    advrob_context *ctx = test_context_with(allocator, threads);
-    ctx->kernels = kernels;
-    return ctx;
-}
-
 /* Logits of the first n of `x`. */
 static void forward(advrob_model *model, int64_t n, const float *x, float *out) {
     ar_program *program;
@@ -43,7 +36,7 @@ static bool check_net(const char *net, const ar_kernels *kernels, const int64_t 
     static float expected[MOST][MOST * MOST_OUTPUTS], got[MOST * MOST_OUTPUTS];
     bool shared = false;
     for (int32_t threads = 1; threads <= 3; threads++) {
-        advrob_context *ctx = context_at(NULL, threads, kernels);
+        advrob_context *ctx = test_context_at(NULL, threads, kernels);
         advrob_model *model = test_net(ctx, net);
         float *x = test_images(MOST, ar_shape_count(model->nodes[0].shape), 4);
         assert_true(ar_model_classes(model) <= MOST_OUTPUTS);
@@ -93,7 +86,8 @@ static void test_cancel(void **state) {
     (void)state;
     for (int32_t at = 1; at <= 3; at++) {
         static test_allocator allocator;
-        advrob_context *ctx = context_at(&allocator, 2, ar_kernels_get(ar_cpu_detect(), false));
+        advrob_context *ctx =
+            test_context_at(&allocator, 2, ar_kernels_get(ar_cpu_detect(), false));
         advrob_model *model = test_net(ctx, "eight_layer_conv");
         float *x = test_images(1, 28 * 28, 4), before[MOST * MOST_OUTPUTS],
               after[MOST * MOST_OUTPUTS];
@@ -121,7 +115,7 @@ static void test_steady_state(void **state) {
     static test_allocator allocator;
     for (int32_t threads = 1; threads <= 3; threads++) {
         advrob_context *ctx =
-            context_at(&allocator, threads, ar_kernels_get(ar_cpu_detect(), false));
+            test_context_at(&allocator, threads, ar_kernels_get(ar_cpu_detect(), false));
         advrob_model *model = test_net(ctx, "eight_layer_conv");
         float *x = test_images(MOST, 28 * 28, 1), out[MOST * MOST_OUTPUTS];
         forward(model, 1, x, out);
@@ -141,7 +135,7 @@ static void test_steady_state(void **state) {
 static void test_no_room(void **state) {
     (void)state;
     static test_allocator allocator;
-    advrob_context *ctx = context_at(&allocator, 3, ar_kernels_get(ar_cpu_detect(), false));
+    advrob_context *ctx = test_context_at(&allocator, 3, ar_kernels_get(ar_cpu_detect(), false));
     advrob_model *model = test_net(ctx, "eight_layer_conv");
     float *x = test_images(1, 28 * 28, 1), out[MOST * MOST_OUTPUTS];
     ar_program *program;
