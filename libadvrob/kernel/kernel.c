@@ -114,8 +114,12 @@ ar_span ar_span_of(ar_span range, int32_t n) {
     return range.end > 0 ? range : (ar_span){0, n};
 }
 
+int32_t ar_winograd_out(const ar_winograd *call, int32_t axis) {
+    return (axis == 0 ? call->h : call->w) + 2 * call->padding[axis] - 2;
+}
+
 int32_t ar_winograd_tiles(const ar_winograd *call) {
-    int32_t rows = (call->h + 2 * call->padding[0] - 2 + call->m - 1) / call->m;
-    int32_t columns = (call->w + 2 * call->padding[1] - 2 + call->m - 1) / call->m;
+    int32_t rows = ar_block_count(ar_winograd_out(call, 0), call->m);
+    int32_t columns = ar_block_count(ar_winograd_out(call, 1), call->m);
     return rows * columns;
 }

@@ -62,7 +62,7 @@ typedef struct ar_gemm {
  * count row by row, ar_winograd_tiles of them; the last ones of an axis may be cut smaller. */
 typedef struct ar_winograd {
     int32_t m, lanes, channels, outputs;
-    int32_t h, w, padding[2]; /* of the input; out_h = h + 2 * padding[0] - 2, out_w likewise */
+    int32_t h, w, padding[2]; /* of the input */
     const ar_real *x, *weights, *bias, *residual;
     ar_real *y;
     bool relu;
@@ -209,6 +209,8 @@ int32_t ar_block_first(int32_t n, int32_t block, int32_t b);
 /* A range of n items with its end filled in. */
 ar_span ar_span_of(ar_span range, int32_t n);
 
+/* Output pixels of an axis (0: rows, 1: columns), and tiles of both. */
+int32_t ar_winograd_out(const ar_winograd *call, int32_t axis);
 int32_t ar_winograd_tiles(const ar_winograd *call);
 
 #endif

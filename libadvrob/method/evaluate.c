@@ -128,7 +128,6 @@ int32_t ar_latency(advrob_model *model, int64_t batch, int32_t repeats, double *
     size_t size = (size_t)ar_shape_count(model->nodes[0].shape);
     size_t classes = (size_t)ar_model_classes(model), pixels;
     ar_program *program = NULL;
-    ar_rng rng;
     ar_arena arena;
     void *x, *logits;
     double best = INFINITY;
@@ -138,10 +137,7 @@ int32_t ar_latency(advrob_model *model, int64_t batch, int32_t repeats, double *
                 (long long)batch);
     AR_TRY(ar_arena_alloc(&arena, pixels, sizeof(float), "images", &x));
     AR_TRY(ar_arena_alloc(&arena, (size_t)batch * classes, sizeof(float), "logits", &logits));
-    ar_rng_init(&rng, 0, AR_RNG_SYNTHETIC, 0, 0, 0);
-    for (size_t i = 0; i < pixels; i++)
-        ((float *)x)[i] =
-            (float)(model->low + (model->high - model->low) * (double)ar_rng_uniform(&rng));
+    ar_model_noise(model, batch, x);
     AR_TRY(ar_model_program(model, false, &program));
     for (int32_t i = -1; i < repeats; i++) { /* the first pass warms up */
         double start = ar_clock();

@@ -4,8 +4,7 @@
 #include "model.h"
 #include "op/norm.h"
 
-/* The batch norm that goes into node i, or -1. */
-static int32_t folded_norm(const advrob_model *model, int32_t i) {
+int32_t ar_model_folded_norm(const advrob_model *model, int32_t i) {
     const ar_node *node = &model->nodes[i];
     int32_t user = ar_model_only_user(model, i);
     if (node->op == NULL || node->op->prune != AR_PRUNE_PRODUCES || node->weight < 0 || user < 0)
@@ -43,8 +42,9 @@ static void copy_parameters(const advrob_model *from, int32_t i, advrob_model *t
 static int32_t add_node(const advrob_model *from, int32_t i, advrob_model *to, int32_t *moved) {
     const ar_node *node = &from->nodes[i];
     int32_t inputs[AR_MAX_INPUTS] = {0}, layer = i, at = 0;
-    if (folded_norm(from, i) >= 0) return ADVROB_OK;
-    if (node->op->whole_batch && folded_norm(from, node->inputs[0]) == i) layer = node->inputs[0];
+    if (ar_model_folded_norm(from, i) >= 0) return ADVROB_OK;
+    if (node->op->whole_batch && ar_model_folded_norm(from, node->inputs[0]) == i)
+        layer = node->inputs[0];
     const ar_node *kept = &from->nodes[layer];
     ar_attributes attributes = kept->attributes;
     for (int32_t k = 0; k < kept->op->inputs; k++)

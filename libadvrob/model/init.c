@@ -1,4 +1,4 @@
-/* Initial parameters. */
+/* Initial parameters, and images of noise. */
 #include <math.h>
 #include <string.h>
 
@@ -39,4 +39,12 @@ int32_t ar_model_initialise(advrob_model *model, const char *how, int64_t seed) 
     status = ar_parallel(model->ctx, model->parameter_count, init_piece, NULL, &job);
     ar_model_changed(model);
     return status;
+}
+
+void ar_model_noise(const advrob_model *model, int64_t n, float *x) {
+    double range = model->high - model->low;
+    ar_rng rng;
+    ar_rng_init(&rng, 0, AR_RNG_SYNTHETIC, 0, 0, 0);
+    for (int64_t i = 0; i < n * ar_shape_count(model->nodes[0].shape); i++)
+        x[i] = (float)(model->low + range * (double)ar_rng_uniform(&rng));
 }

@@ -98,6 +98,8 @@ int32_t ar_model_copy(advrob_context *ctx, const advrob_model *model, advrob_mod
 /* fold.c: a copy in which batch norms with their running statistics have become part of the
  * convolutions and linear layers before them, where those have no other user. */
 int32_t ar_model_fold(const advrob_model *model, advrob_model **out);
+/* The batch norm that goes into node i, or -1. */
+int32_t ar_model_folded_norm(const advrob_model *model, int32_t i);
 /* E_BUSY while a target lives on it. Every change of parameters calls this before and
  * ar_model_changed after. */
 int32_t ar_model_check_unfrozen(const advrob_model *model);
@@ -105,6 +107,9 @@ void ar_model_changed(advrob_model *model);
 /* The same after a change of more than values (nodes, normalisation, quantization records): what
  * was compiled is thrown away. */
 void ar_model_restructured(advrob_model *model);
+
+/* Fills x [n, c, h, w] with valid pixels at random, for timings: the same ones every time. */
+void ar_model_noise(const advrob_model *model, int64_t n, float *x);
 
 int32_t ar_model_output(const advrob_model *model); /* the last node */
 int32_t ar_model_classes(const advrob_model *model);

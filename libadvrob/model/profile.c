@@ -75,9 +75,8 @@ static int32_t take_room(profile_room *room, ar_arena *arena) {
         AR_TRY(ar_workspace_take(program,
                                  profile->passes == 1 ? AR_RUN_FORWARD : AR_RUN_INPUT_GRADIENT,
                                  ar_tile_lanes(room->batch), &room->workspace));
-    ar_rng_init(&rng, 0, AR_RNG_SYNTHETIC, 0, 0, 0);
-    for (int64_t i = 0; i < room->batch * ar_shape_count(in); i++)
-        room->x[i] = (float)(model->low + (model->high - model->low) * ar_rng_uniform(&rng));
+    ar_model_noise(model, room->batch, room->x);
+    ar_rng_init(&rng, 0, AR_RNG_SYNTHETIC, 1, 0, 0);
     for (int64_t i = 0; i < room->batch * ar_shape_count(out); i++)
         room->dlogits[i] = ar_rng_uniform(&rng) - 0.5f;
 out:

@@ -168,13 +168,14 @@ static int32_t pack_step(void *arg, int64_t piece, int32_t worker) {
         if (node->parameters[role] < 0) continue;
         const ar_parameter *p = &model->parameters[node->parameters[role]];
         ar_real *effective = program->effective + p->offset;
-        if (role == AR_WEIGHT && node->weights.bits > 0)
+        if (role == AR_WEIGHT && step->norm >= 0)
+            fold(program, step);
+        else if (role == AR_WEIGHT && node->weights.bits > 0)
             ar_quant_apply(&node->weights, p->count, model->slab + p->offset, effective);
         else
             memcpy(effective, model->slab + p->offset, sizeof(ar_real) * (size_t)p->count);
         values[role] = effective;
     }
-    if (step->norm >= 0) fold(program, step);
     if (node->op->pack != NULL)
         node->op->pack(&step->setup, step->prepared, values, step->forward, step->backward);
     return ADVROB_OK;

@@ -179,19 +179,6 @@ void ar_run_gate(ar_workspace *workspace, int32_t s) {
     ar_run_stop(workspace, AR_PASS_INPUT_GRADIENT, s, start);
 }
 
-/* What a step adds gets the gradient that the step has. */
-static void hand_on_residual(ar_workspace *workspace, int32_t s) {
-    const ar_step *step = &workspace->program->steps[s];
-    int32_t value = step->inputs[step->residual];
-    const ar_real *dy = ar_workspace_gradient(workspace, step->value);
-    ar_real *dx = ar_workspace_gradient(workspace, value);
-    if (workspace->plan->shared[s]) return;
-    if (step->accumulate[step->residual])
-        workspace->program->kernels->add(floats(workspace, value), dx, dy, dx);
-    else
-        memcpy(dx, dy, sizeof(ar_real) * (size_t)floats(workspace, value));
-}
-
 static void step_backward(ar_workspace *workspace, int32_t s, bool input_wanted) {
     const ar_program *program = workspace->program;
     const ar_step *step = &program->steps[s];
@@ -212,8 +199,10 @@ static void step_backward(ar_workspace *workspace, int32_t s, bool input_wanted)
         if (step->gate[k] >= 0) call.gate[k] = at(workspace, workspace->plan->mask[step->gate[k]]);
     }
     if (wanted) node->op->backward(&call);
-    if (step->residual >= 0 && (step->inputs[step->residual] != 0 || input_wanted))
-        hand_on_residual(workspace, s);
+    int32_t residual = step->residual < 0 ? -1 : step->inputs[step->residual];
+    if (residual >= (input_wanted ? 0 : 1) && !workspace->plan->shared[s])
+        ar_op_hand_on(program->kernels, floats(workspace, residual), call.dy,
+                      ar_workspace_gradient(workspace, residual), step->accumulate[step->residual]);
     ar_run_stop(workspace, AR_PASS_INPUT_GRADIENT, s, start);
 }
 

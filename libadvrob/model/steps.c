@@ -15,12 +15,11 @@ static int32_t next_in_chain(const ar_program *program, const ar_step *step) {
 
 static void fuse_norm(const ar_program *program, ar_step *step) {
     const ar_node *nodes = program->model->nodes;
-    int32_t user = next_in_chain(program, step);
-    bool can = user >= 0 && nodes[user].op->whole_batch && nodes[step->node].weights.bits == 0 &&
-               nodes[step->node].op->prune == AR_PRUNE_PRODUCES;
-    if (!can) return;
-    step->norm = user;
-    step->value = user;
+    int32_t norm = ar_model_folded_norm(program->model, step->node);
+    if (norm < 0 || norm != next_in_chain(program, step) || nodes[step->node].weights.bits > 0)
+        return;
+    step->norm = norm;
+    step->value = norm;
 }
 
 /* The other term must be there when the step runs. */

@@ -394,6 +394,18 @@ out:
     return status;
 }
 
+/* Running mean and variance of a channel of cut k after the batches of all groups, in order. */
+static void moved_statistics(const ar_tiles *t, int32_t k, int32_t channel, const ar_real *slab,
+                             ar_real moved[2]) {
+    const ar_parameter *parameters = t->program->model->parameters;
+    const ar_node *node = cut_node(t, k);
+    moved[0] = slab[parameters[node->running_mean].offset + channel];
+    moved[1] = slab[parameters[node->running_var].offset + channel];
+    for (int32_t group = 0; group < t->groups; group++)
+        ar_norm_move(&node->attributes, channel_count(t, node),
+                     &t->cuts[group * t->cut_count + k].channels[channel], &moved[0], &moved[1]);
+}
+
 int32_t ar_tiles_check_statistics(const ar_tiles *t, const ar_real *slab) {
     int32_t status = ADVROB_OK;
     const ar_parameter *parameters = t->program->model->parameters;
@@ -402,10 +414,8 @@ int32_t ar_tiles_check_statistics(const ar_tiles *t, const ar_real *slab) {
         const ar_parameter *mean = &parameters[node->running_mean];
         const ar_parameter *variance = &parameters[node->running_var];
         for (int32_t c = 0; c < node->shape.c; c++) {
-            ar_real moved[2] = {slab[mean->offset + c], slab[variance->offset + c]};
-            for (int32_t group = 0; group < t->groups; group++)
-                ar_norm_move(&node->attributes, channel_count(t, node),
-                             &t->cuts[group * t->cut_count + k].channels[c], &moved[0], &moved[1]);
+            ar_real moved[2];
+            moved_statistics(t, k, c, slab, moved);
             AR_TRY(ar_parameter_check(mean, c, (double)moved[0]));
             AR_TRY(ar_parameter_check(variance, c, (double)moved[1]));
         }
@@ -418,13 +428,12 @@ void ar_tiles_move_statistics(const ar_tiles *t, ar_real *slab) {
     const ar_parameter *parameters = t->program->model->parameters;
     for (int32_t k = 0; k < forward_cuts(t); k++) {
         const ar_node *node = cut_node(t, k);
-        ar_real *mean = slab + parameters[node->running_mean].offset;
-        ar_real *variance = slab + parameters[node->running_var].offset;
-        for (int32_t group = 0; group < t->groups; group++)
-            for (int32_t c = 0; c < node->shape.c; c++)
-                ar_norm_move(&node->attributes, channel_count(t, node),
-                             &t->cuts[group * t->cut_count + k].channels[c], &mean[c],
-                             &variance[c]);
+        for (int32_t c = 0; c < node->shape.c; c++) {
+            ar_real moved[2];
+            moved_statistics(t, k, c, slab, moved);
+            slab[parameters[node->running_mean].offset + c] = moved[0];
+            slab[parameters[node->running_var].offset + c] = moved[1];
+        }
     }
 }
 

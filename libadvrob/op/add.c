@@ -1,6 +1,4 @@
 /* Sum of two values of one shape: the join of a residual block. */
-#include <string.h>
-
 #include "op.h"
 
 static int32_t infer(const ar_attributes *attributes, const ar_shape *in, ar_shape *out) {
@@ -19,13 +17,9 @@ static void forward(const ar_op_call *call) {
 
 static void backward(const ar_op_call *call) {
     int64_t n = ar_shape_count(call->out) * call->lanes;
-    for (int32_t i = 0; i < 2; i++) {
-        if (call->dx[i] == NULL) continue;
-        if (call->accumulate[i])
-            call->kernels->add(n, call->dx[i], call->dy, call->dx[i]);
-        else
-            memcpy(call->dx[i], call->dy, sizeof(ar_real) * (size_t)n);
-    }
+    for (int32_t i = 0; i < 2; i++)
+        if (call->dx[i] != NULL)
+            ar_op_hand_on(call->kernels, n, call->dy, call->dx[i], call->accumulate[i]);
 }
 
 const ar_op ar_op_add = {

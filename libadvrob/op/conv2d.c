@@ -30,9 +30,10 @@ static int64_t macs(const ar_attributes *attributes, const ar_shape *in, const a
     return ar_shape_count(*out) * in->c * attributes->kernel[0] * attributes->kernel[1];
 }
 
-/* How a layer's two passes run: by Winograd with a tile of this size, or, 0, as a gemm. */
+/* How a layer's passes run, forward and backward: by Winograd with a tile of this size, or, 0, as a
+ * gemm. */
 typedef struct conv_plan {
-    int32_t forward_tile, backward_tile;
+    int32_t tile[2];
     const void *lists;
 } conv_plan;
 
@@ -41,9 +42,9 @@ static int32_t prepare(const ar_op_setup *setup, const void **prepared) {
     void *block;
     AR_TRY(ar_arena_alloc(setup->arena, 1, sizeof(conv_plan), "layer", &block));
     conv_plan *plan = block;
-    plan->forward_tile = ar_winograd_tile(setup, false);
-    plan->backward_tile = ar_winograd_tile(setup, true);
-    AR_TRY(ar_gemm_prepare(setup, plan->forward_tile == 0, plan->backward_tile == 0, &plan->lists));
+    for (int32_t backward = 0; backward < 2; backward++)
+        plan->tile[backward] = ar_winograd_tile(setup, backward);
+    AR_TRY(ar_gemm_prepare(setup, plan->tile[0] == 0, plan->tile[1] == 0, &plan->lists));
     *prepared = plan;
 out:
     return status;
@@ -51,11 +52,11 @@ out:
 
 static void packed_count(const ar_op_setup *setup, const void *prepared, int64_t count[2]) {
     const conv_plan *plan = prepared;
-    const int32_t tiles[2] = {plan->forward_tile, plan->backward_tile};
     int64_t taps = (int64_t)setup->attributes->kernel[0] * setup->attributes->kernel[1];
-    for (int32_t i = 0; i < 2; i++)
-        count[i] = (tiles[i] == 0 ? taps : (int64_t)(tiles[i] + 2) * (tiles[i] + 2)) *
-                   setup->in[0].c * setup->out.c;
+    for (int32_t i = 0; i < 2; i++) {
+        int64_t points = plan->tile[i] + 2;
+        count[i] = (plan->tile[i] == 0 ? taps : points * points) * setup->in[0].c * setup->out.c;
+    }
 }
 
 static void pack(const ar_op_setup *setup, const void *prepared,
@@ -63,12 +64,12 @@ static void pack(const ar_op_setup *setup, const void *prepared,
                  ar_real *backward) {
     const conv_plan *plan = prepared;
     const ar_real *weight = parameters[AR_WEIGHT];
-    if (plan->forward_tile > 0)
-        ar_winograd_pack_weight(setup, plan->forward_tile, false, weight, forward);
+    if (plan->tile[0] > 0)
+        ar_winograd_pack_weight(setup, plan->tile[0], false, weight, forward);
     else
         ar_gemm_pack_forward(setup, weight, forward);
-    if (plan->backward_tile > 0)
-        ar_winograd_pack_weight(setup, plan->backward_tile, true, weight, backward);
+    if (plan->tile[1] > 0)
+        ar_winograd_pack_weight(setup, plan->tile[1], true, weight, backward);
     else
         ar_gemm_pack_backward(setup, weight, backward);
 }
@@ -76,28 +77,35 @@ static void pack(const ar_op_setup *setup, const void *prepared,
 static size_t scratch_size(const ar_op_setup *setup, const void *prepared, int32_t lanes,
                            bool backward) {
     const conv_plan *plan = prepared;
-    int32_t tile = backward ? plan->backward_tile : plan->forward_tile;
+    int32_t tile = plan->tile[backward];
     return tile == 0 ? 0 : ar_winograd_scratch_size(setup, tile, lanes, backward);
+}
+
+/* The call as the gemm's functions want it. */
+static ar_op_call as_gemm(const ar_op_call *call) {
+    ar_op_call gemm = *call;
+    gemm.prepared = ((const conv_plan *)call->prepared)->lists;
+    return gemm;
 }
 
 static void forward(const ar_op_call *call) {
     const conv_plan *plan = call->prepared;
-    ar_op_call gemm = *call;
-    gemm.prepared = plan->lists;
-    if (plan->forward_tile > 0)
-        ar_winograd_forward(call, plan->forward_tile);
-    else
+    if (plan->tile[0] > 0) {
+        ar_winograd_forward(call, plan->tile[0]);
+    } else {
+        ar_op_call gemm = as_gemm(call);
         ar_gemm_forward(&gemm);
+    }
 }
 
 static void backward(const ar_op_call *call) {
     const conv_plan *plan = call->prepared;
-    ar_op_call gemm = *call;
-    gemm.prepared = plan->lists;
-    if (plan->backward_tile > 0)
-        ar_winograd_backward(call, plan->backward_tile);
-    else
+    if (plan->tile[1] > 0) {
+        ar_winograd_backward(call, plan->tile[1]);
+    } else {
+        ar_op_call gemm = as_gemm(call);
         ar_gemm_backward(&gemm);
+    }
 }
 
 static void gradient(const ar_op_gradient *call) {
@@ -111,8 +119,8 @@ static void gradient(const ar_op_gradient *call) {
 static ar_op_work work(const ar_op_setup *setup, const void *prepared, int32_t pass) {
     const conv_plan *plan = prepared;
     ar_op_work work = ar_gemm_work(setup, plan->lists, pass);
-    const int32_t tiles[AR_PASSES] = {plan->forward_tile, plan->backward_tile, 0};
-    if (tiles[pass] > 0) work.kernel = tiles[pass] == 4 ? "winograd 4x4" : "winograd 2x2";
+    int32_t tile = pass == AR_PASS_WEIGHT_GRADIENT ? 0 : plan->tile[pass];
+    if (tile > 0) work.kernel = tile == 4 ? "winograd 4x4" : "winograd 2x2";
     return work;
 }
 

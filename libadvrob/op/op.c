@@ -21,6 +21,14 @@ static const ar_loss *const losses[] = {
 const char *const ar_parameter_suffix[AR_MAX_PARAMETERS] = {".weight", ".bias", ".running_mean",
                                                             ".running_var"};
 
+void ar_op_hand_on(const ar_kernels *kernels, int64_t n, const ar_real *dy, ar_real *dx,
+                   bool accumulate) {
+    if (accumulate)
+        kernels->add(n, dx, dy, dx);
+    else
+        memcpy(dx, dy, sizeof(ar_real) * (size_t)n);
+}
+
 bool ar_op_share(const ar_op_call *call, int32_t n, ar_span *out) {
     int32_t parts = call->parts > 1 ? call->parts : 1;
     out->begin = (int32_t)((int64_t)n * call->part / parts);

@@ -151,6 +151,10 @@ typedef struct ar_op {
     ar_op_work (*work)(const ar_op_setup *setup, const void *prepared, int32_t pass);
 } ar_op;
 
+/* The gradient of a term of a sum: dx is dy, n values of it, or what it was and dy. */
+void ar_op_hand_on(const ar_kernels *kernels, int64_t n, const ar_real *dy, ar_real *dx,
+                   bool accumulate);
+
 /* The call's share of n items; false: there is none for it. */
 bool ar_op_share(const ar_op_call *call, int32_t n, ar_span *out);
 

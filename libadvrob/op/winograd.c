@@ -30,7 +30,7 @@ static int64_t points(int32_t out, int32_t tile) {
 }
 
 static int64_t products(const ar_winograd *w, int32_t tile) {
-    return points(w->h + 2 * w->padding[0] - 2, tile) * points(w->w + 2 * w->padding[1] - 2, tile);
+    return points(ar_winograd_out(w, 0), tile) * points(ar_winograd_out(w, 1), tile);
 }
 
 int32_t ar_winograd_tile(const ar_op_setup *setup, bool backward) {
@@ -40,8 +40,8 @@ int32_t ar_winograd_tile(const ar_op_setup *setup, bool backward) {
         if (a->kernel[axis] != 3 || a->stride[axis] != 1 || a->padding[axis] > 2) return 0;
     if (setup->first || least == 0 || setup->in[0].c < least || setup->out.c < least) return 0;
     ar_winograd w = shapes(a, &setup->in[0], &setup->out, 0, backward);
-    int64_t fewest = ar_window_taps(w.h, w.h + 2 * w.padding[0] - 2, 3, 1, w.padding[0]) *
-                     ar_window_taps(w.w, w.w + 2 * w.padding[1] - 2, 3, 1, w.padding[1]);
+    int64_t fewest = ar_window_taps(w.h, ar_winograd_out(&w, 0), 3, 1, w.padding[0]) *
+                     ar_window_taps(w.w, ar_winograd_out(&w, 1), 3, 1, w.padding[1]);
     for (int32_t tile = 2; tile <= setup->winograd; tile += 2) {
         int64_t cost = products(&w, tile) * 5 / 4; /* the transforms' share */
         if (cost >= fewest) continue;

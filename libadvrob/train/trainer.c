@@ -213,7 +213,10 @@ static int32_t apply_update(step_job *job) {
     int32_t status = ADVROB_OK;
     ar_trainer *t = job->trainer;
     advrob_context *ctx = t->model->ctx;
-    AR_TRY(ar_parallel(ctx, t->range_count, check_piece, NULL, job));
+    status = ar_parallel(ctx, t->range_count, check_piece, NULL, job);
+    if (status == ADVROB_E_NONFINITE)
+        (void)check_gradient(job); /* if it is the cause, it is told */
+    AR_TRY(status);
     AR_TRY(ar_tiles_check_statistics(t->tiles, t->model->slab));
     memset(t->updated, 0, sizeof(bool) * (size_t)t->range_count);
     if (ar_parallel(ctx, t->range_count, update_piece, NULL, job) < 0)
@@ -240,7 +243,6 @@ int32_t ar_trainer_step(ar_trainer *t, const ar_objective *objective, const ar_b
     AR_TRY(check_losses(&job));
     AR_TRY(ar_tiles_backward(t->tiles, (const float *const *)t->dlogits,
                              objective->input_gradient ? t->dx : NULL, t->gradient));
-    AR_TRY(check_gradient(&job));
     AR_TRY(apply_update(&job));
     if (objective->after != NULL)
         AR_TRY(objective->after(objective->self, batch, (const float *const *)t->dx));

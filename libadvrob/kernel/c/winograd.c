@@ -107,8 +107,8 @@ static void finish(const ar_winograd *call, int64_t at, int32_t o, ar_real value
 static void output_tile(const ar_winograd *call, int32_t top, int32_t left, int32_t lane,
                         int32_t o) {
     const int32_t n = call->m + 2, block = AR_GEMM_BLOCK_C;
-    const int32_t out_h = call->h + 2 * call->padding[0] - 2;
-    const int32_t out_w = call->w + 2 * call->padding[1] - 2;
+    const int32_t out_h = ar_winograd_out(call, 0);
+    const int32_t out_w = ar_winograd_out(call, 1);
     int32_t b = 0;
     while (ar_block_first(call->outputs, block, b + 1) <= o)
         b++;
@@ -132,7 +132,7 @@ static void output_tile(const ar_winograd *call, int32_t top, int32_t left, int3
 }
 
 void ar_winograd_f32_c(const ar_winograd *call) {
-    const int32_t out_w = call->w + 2 * call->padding[1] - 2;
+    const int32_t out_w = ar_winograd_out(call, 1);
     const int32_t columns = (out_w + call->m - 1) / call->m;
     const ar_span tiles = ar_span_of(call->tiles, ar_winograd_tiles(call));
     const ar_span blocks = ar_span_of(call->blocks, ar_block_count(call->outputs, AR_GEMM_BLOCK_C));

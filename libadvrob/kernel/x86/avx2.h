@@ -26,4 +26,26 @@ INLINE __m256 ar_expand(uint32_t byte) {
     return _mm256_castsi256_ps(_mm256_cmpeq_epi32(set, bit));
 }
 
+/* The transposed of 8 x 8 floats: rows[j][k] to columns[k][j]; in place is fine. */
+INLINE void ar_transpose(const __m256 *rows, __m256 *columns) {
+    __m256 a[8], b[8];
+    UNROLL
+    for (int32_t i = 0; i < 8; i += 2) {
+        a[i] = _mm256_unpacklo_ps(rows[i], rows[i + 1]);
+        a[i + 1] = _mm256_unpackhi_ps(rows[i], rows[i + 1]);
+    }
+    UNROLL
+    for (int32_t i = 0; i < 8; i += 4) {
+        b[i] = _mm256_shuffle_ps(a[i], a[i + 2], 0x44);
+        b[i + 1] = _mm256_shuffle_ps(a[i], a[i + 2], 0xee);
+        b[i + 2] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0x44);
+        b[i + 3] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0xee);
+    }
+    UNROLL
+    for (int32_t i = 0; i < 4; i++) {
+        columns[i] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x20);
+        columns[i + 4] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x31);
+    }
+}
+
 #endif

@@ -71,27 +71,6 @@ void ar_quantize_f32_avx2(const ar_quant_call *call) {
 
 /* ---- tiles in and out: transposes of 8 images by 8 pixels ---- */
 
-INLINE void transpose(__m256 r[8]) {
-    __m256 t[8], u[8];
-    UNROLL
-    for (int32_t i = 0; i < 8; i += 2) {
-        t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
-        t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
-    }
-    UNROLL
-    for (int32_t i = 0; i < 8; i += 4) {
-        u[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
-        u[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
-        u[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
-        u[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
-    }
-    UNROLL
-    for (int32_t i = 0; i < 4; i++) {
-        r[i] = _mm256_permute2f128_ps(u[i], u[i + 4], 0x20);
-        r[i + 4] = _mm256_permute2f128_ps(u[i], u[i + 4], 0x31);
-    }
-}
-
 void ar_load_f32_avx2(int32_t lanes, int32_t count, int32_t channels, int32_t pixels,
                       const float *x, const ar_real *scale, const ar_real *shift, ar_real *tile) {
     const ptrdiff_t image = (ptrdiff_t)channels * pixels, step = (ptrdiff_t)channels * lanes;
@@ -109,7 +88,7 @@ void ar_load_f32_avx2(int32_t lanes, int32_t count, int32_t channels, int32_t pi
                 for (int32_t i = 0; i < 8; i++)
                     r[i] = l + i < count ? _mm256_maskload_ps(in + i * image, inside)
                                          : _mm256_setzero_ps();
-                transpose(r);
+                ar_transpose(r, r);
                 UNROLL
                 for (int32_t i = 0; i < 8; i++) {
                     __m256 v = _mm256_add_ps(_mm256_mul_ps(r[i], factor), add);
@@ -135,7 +114,7 @@ void ar_store_f32_avx2(int32_t lanes, int32_t count, int32_t channels, int32_t p
                 for (int32_t i = 0; i < 8; i++)
                     r[i] = p + i < pixels ? _mm256_mul_ps(_mm256_loadu_ps(in + i * step), factor)
                                           : _mm256_setzero_ps();
-                transpose(r);
+                ar_transpose(r, r);
                 UNROLL
                 for (int32_t i = 0; i < 8; i++)
                     if (l + i < count) _mm256_maskstore_ps(out + i * image, inside, r[i]);

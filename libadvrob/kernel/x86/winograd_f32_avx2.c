@@ -24,10 +24,10 @@ typedef struct plan {
 
 static plan plan_make(const ar_winograd *call) {
     plan a = {.points = call->m + 2, .shared = AR_MAX_LANES / call->lanes};
-    a.out[0] = call->h + 2 * call->padding[0] - 2;
-    a.out[1] = call->w + 2 * call->padding[1] - 2;
-    for (int32_t i = 0; i < 2; i++)
+    for (int32_t i = 0; i < 2; i++) {
+        a.out[i] = ar_winograd_out(call, i);
         a.count[i] = (a.out[i] + call->m - 1) / call->m;
+    }
     /* An odd number of cache lines: planes a power of two apart would share a few sets of L1. */
     a.plane = (ptrdiff_t)(call->channels | 1) * AR_MAX_LANES;
     a.unit = a.plane * a.points * a.points;

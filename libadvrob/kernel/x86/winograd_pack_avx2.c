@@ -25,28 +25,6 @@ INLINE void values(const int32_t n, __m256 a, __m256 b, __m256 c, __m256 *t) {
     }
 }
 
-/* rows[j][k] to columns[k][j]. */
-INLINE void transpose(const __m256 *r, __m256 *columns) {
-    __m256 a[8], b[8];
-    UNROLL
-    for (int32_t i = 0; i < 8; i += 2) {
-        a[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
-        a[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
-    }
-    UNROLL
-    for (int32_t i = 0; i < 8; i += 4) {
-        b[i] = _mm256_shuffle_ps(a[i], a[i + 2], 0x44);
-        b[i + 1] = _mm256_shuffle_ps(a[i], a[i + 2], 0xee);
-        b[i + 2] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0x44);
-        b[i + 3] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0xee);
-    }
-    UNROLL
-    for (int32_t i = 0; i < 4; i++) {
-        columns[i] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x20);
-        columns[i + 4] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x31);
-    }
-}
-
 /* Taps of 8 filters. */
 INLINE void taps(const float *w, const int64_t *offset, bool turn, __m256 *t) {
     __m256 rows[LANES];
@@ -56,7 +34,7 @@ INLINE void taps(const float *w, const int64_t *offset, bool turn, __m256 *t) {
         rows[j] = _mm256_loadu_ps(w + offset[j]);
         last[j] = w[offset[j] + TAPS - 1];
     }
-    transpose(rows, t);
+    ar_transpose(rows, t);
     t[TAPS - 1] =
         _mm256_setr_ps(last[0], last[1], last[2], last[3], last[4], last[5], last[6], last[7]);
     if (!turn) return;

@@ -176,7 +176,7 @@ INLINE void output_row(const ar_winograd *call, const int32_t n, int32_t valid, 
 void ar_winograd_output_avx2(const ar_winograd *call, const winograd_tile *tile, int32_t o,
                              int32_t width, const float *m) {
     const int32_t points = call->m + 2, lanes = call->lanes, count = width * (lanes / 8);
-    const int32_t out_w = call->w + 2 * call->padding[1] - 2, step = lanes == 16 ? 8 : 16;
+    const int32_t out_w = ar_winograd_out(call, 1), step = lanes == 16 ? 8 : 16;
     const ptrdiff_t column = (ptrdiff_t)width * AR_MAX_LANES, row = points * column;
     const int32_t stride = WINOGRAD_POINTS * OUTPUTS * AR_MAX_LANES;
     float between[WINOGRAD_POINTS - 2][WINOGRAD_POINTS][OUTPUTS * AR_MAX_LANES]
