@@ -9,10 +9,11 @@
 
 #include "presets.h"
 
-enum { OPTIONS = 14 };
+enum { OPTIONS = 16 };
 static const char *const option_names[OPTIONS] = {
-    "--dataset",  "--data", "--preset", "--out",    "--threads", "--seed", "--repeats",
-    "--protocol", "--base", "--only",   "--resume", "--fresh",   "--list", "--help"};
+    "--dataset", "--data",     "--preset", "--out",      "--threads", "--seed",
+    "--repeats", "--protocol", "--base",   "--finetune", "--order",   "--only",
+    "--resume",  "--fresh",    "--list",   "--help"};
 
 int32_t complain(int32_t code, const char *format, ...) {
     va_list list;
@@ -72,6 +73,9 @@ void print_help(void) {
         "  --protocol NAME  pixel (default): attacked images stay valid pixels;\n"
         "                   paper: they are not clipped, as in the paper\n"
         "  --base NAME      standard, adversarial or both (default)\n"
+        "  --finetune NAME  standard, adversarial or both (default); without is always there\n"
+        "  --order NAME     of quantization: finetune_then_quantize, quantize_then_finetune or\n"
+        "                   both (default)\n"
         "  --only LIST      these compressions only: prune:0.5,quant:int8 or prune or base\n"
         "  --resume         go on with the run that lies in --out, which must be there\n"
         "  --fresh          forget the results that lie in --out\n"
@@ -109,6 +113,16 @@ static int32_t parse_choice(const char *option, const char *text, const char *co
                     nearest(text, names, n));
 }
 
+/* One of two names, or "both". */
+static int32_t parse_chosen(const char *option, const char *text, const char *const *names,
+                            bool chosen[2]) {
+    const char *const all[] = {names[0], names[1], "both"};
+    int32_t index = 0, status = parse_choice(option, text, all, 3, &index);
+    chosen[0] = index != 1;
+    chosen[1] = index != 0;
+    return status;
+}
+
 static int32_t parse_preset(settings *s, const char *text) {
     const char *names[16] = {NULL};
     int32_t index = 0;
@@ -131,7 +145,6 @@ static int32_t replace(const char *option, char **field, const char *text) {
 static int32_t parse_value(settings *s, const char *option, const char *text) {
     static const char *const datasets[] = {"fashion-mnist", "mnist"};
     static const char *const protocols[] = {"pixel", "paper"};
-    static const char *const bases[] = {"standard", "adversarial", "both"};
     int32_t index = 0, status = 0;
     if (strcmp(option, "--dataset") == 0) {
         TRY(parse_choice(option, text, datasets, 2, &index));
@@ -152,9 +165,11 @@ static int32_t parse_value(settings *s, const char *option, const char *text) {
         TRY(parse_choice(option, text, protocols, 2, &index));
         s->clip = index == 0;
     } else if (strcmp(option, "--base") == 0) {
-        TRY(parse_choice(option, text, bases, 3, &index));
-        s->base[0] = index != 1;
-        s->base[1] = index != 0;
+        TRY(parse_chosen(option, text, base_names, s->base));
+    } else if (strcmp(option, "--finetune") == 0) {
+        TRY(parse_chosen(option, text, base_names, s->finetune));
+    } else if (strcmp(option, "--order") == 0) {
+        TRY(parse_chosen(option, text, order_names, s->order));
     } else {
         TRY(replace(option, &s->only, text));
     }
@@ -178,7 +193,12 @@ static int32_t fill_in(settings *s) {
 }
 
 int32_t parse_arguments(settings *s, int argc, char **argv) {
-    *s = (settings){.preset = &presets[0], .clip = true, .base = {true, true}, .seed = 1};
+    *s = (settings){.preset = &presets[0],
+                    .clip = true,
+                    .base = {true, true},
+                    .finetune = {true, true},
+                    .order = {true, true},
+                    .seed = 1};
     for (int i = 1; i < argc; i++) {
         char option[24] = "";
         const char *value = strchr(argv[i], '=');

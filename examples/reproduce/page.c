@@ -237,15 +237,16 @@ static void add_quoted(char *command, const char *name, const char *value) {
 
 static int32_t put_command(const settings *s, advrob_report *r) {
     const char *only = s->only != NULL ? s->only : "";
-    const char *base = s->base[0] && s->base[1] ? "both" : base_names[s->base[1]];
-    size_t size = 300 + strlen(s->dataset) + 4 * (strlen(s->data) + strlen(only) + strlen(s->out));
+    size_t size = 400 + strlen(s->dataset) + 4 * (strlen(s->data) + strlen(only) + strlen(s->out));
     char *command = malloc(size);
     if (command == NULL) return complain(FAILED, "out of memory");
     snprintf(
         command, size,
-        "reproduce --preset %s --dataset %s --protocol %s --seed %lld --repeats %lld --base %s",
+        "reproduce --preset %s --dataset %s --protocol %s --seed %lld --repeats %lld --base %s "
+        "--finetune %s --order %s",
         s->preset->name, s->dataset, protocol_name(s), (long long)s->seed, (long long)s->repeats,
-        base);
+        chosen_name(s->base, base_names), chosen_name(s->finetune, base_names),
+        chosen_name(s->order, order_names));
     if (s->only != NULL) add_quoted(command, "only", only);
     add_quoted(command, "data", s->data);
     add_quoted(command, "out", s->out);

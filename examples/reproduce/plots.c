@@ -102,6 +102,14 @@ static bool belongs(const family *f, const point *p, const char *finetune) {
     return strcmp(p->order, "none") == 0 || strcmp(p->order, f->order) == 0;
 }
 
+static bool is_listed(const point_list *list, const family *f) {
+    for (int32_t i = 0; i < list->count; i++) {
+        const point *p = &list->points[i];
+        if (p->base == f->base && strcmp(p->order, f->order) == 0) return true;
+    }
+    return false;
+}
+
 static int32_t draw_tuning(const job *j, const point_list *list, const family *f, int32_t tuning,
                            advrob_report *r) {
     series clean = {.count = 0}, pgd = {.count = 0};
@@ -147,7 +155,7 @@ static int32_t plot_family(const job *j, const point_list *list, const family *f
     int32_t status = 0;
     snprintf(title, sizeof title, "From the %s base: %s", base_names[f->base],
              prune ? "pruned, then fine-tuned"
-             : strcmp(f->order, "finetune_then_quantize") == 0
+             : strcmp(f->order, order_names[0]) == 0
                  ? "fine-tuned, then quantized"
                  : "quantized, then fine-tuned through the quantizer");
     snprintf(note, sizeof note, "Error bars: %s. Nets of one level are drawn side by side.%s",
@@ -175,8 +183,7 @@ int32_t plot_compressions(const job *j, const point_list *list, advrob_report *r
     for (int32_t i = 0; i < 3; i++) {
         for (int32_t base = 0; base < 2; base++) {
             family f = {base, i == 0 ? "prune" : "quant", orders[i]};
-            if (choose_point(list, base, f.compression, "none", "") == NULL) continue;
-            TRY(plot_family(j, list, &f, r));
+            if (is_listed(list, &f)) TRY(plot_family(j, list, &f, r));
         }
     }
 out:

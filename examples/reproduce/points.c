@@ -12,8 +12,6 @@ typedef struct levels {
     int32_t count;
 } levels;
 
-static const char *const finetunes[3] = {"none", "standard", "adversarial"};
-
 static void add_level(levels *l, const char *text) {
     for (int32_t i = 0; i < l->count; i++) {
         if (strcmp(l->texts[i], text) == 0) return;
@@ -102,17 +100,20 @@ int32_t add_point(point_list *list, point p) {
     return 0;
 }
 
-/* One compression at one level: without fine-tuning, and each fine-tuning in each order. */
-static int32_t add_compressed(point_list *list, point p, const char *compression, const char *level,
-                              const char *const *orders, int32_t n) {
+/* Each level of a compression: without fine-tuning, and each fine-tuning in each order. */
+static int32_t add_compressed(const settings *s, point_list *list, point p, const levels *l,
+                              const char *const *orders) {
     int32_t status = 0;
-    p.compression = compression;
-    snprintf(p.level, sizeof p.level, "%s", level);
-    for (int32_t order = 0; order < n; order++) {
-        for (int32_t i = order == 0 ? 0 : 1; i < 3; i++) {
-            p.finetune = finetunes[i];
-            p.order = i == 0 ? "none" : orders[order];
-            TRY(add_point(list, p));
+    for (int32_t level = 0; level < l->count; level++) {
+        point tuned = p;
+        snprintf(tuned.level, sizeof tuned.level, "%s", l->texts[level]);
+        TRY(add_point(list, tuned));
+        for (const char *const *order = orders; *order != NULL; order++) {
+            tuned.order = *order;
+            for (int32_t i = 0; i < 2; i++) {
+                tuned.finetune = base_names[i];
+                if (s->finetune[i]) TRY(add_point(list, tuned));
+            }
         }
     }
 out:
@@ -120,22 +121,23 @@ out:
 }
 
 int32_t list_points(const settings *s, point_list *out) {
-    static const char *const prune_orders[] = {"prune_then_finetune"};
-    static const char *const quant_orders[] = {"finetune_then_quantize", "quantize_then_finetune"};
+    static const char *const prune_orders[] = {"prune_then_finetune", NULL};
+    const char *quant_orders[3] = {NULL};
     levels prune = {.count = 0}, quant = {.count = 0};
     int32_t status = 0;
+    for (int32_t i = 0, n = 0; i < 2; i++) {
+        if (s->order[i]) quant_orders[n++] = order_names[i];
+    }
     TRY(choose_levels(s, &prune, &quant));
     for (int64_t repeat = 0; repeat < s->repeats; repeat++) {
         for (int32_t base = 0; base < 2; base++) {
             if (!s->base[base]) continue;
             point p = {base, "none", "none", "none", "none", s->seed + repeat};
             TRY(add_point(out, p));
-            for (int32_t i = 0; i < prune.count; i++) {
-                TRY(add_compressed(out, p, "prune", prune.texts[i], prune_orders, 1));
-            }
-            for (int32_t i = 0; i < quant.count; i++) {
-                TRY(add_compressed(out, p, "quant", quant.texts[i], quant_orders, 2));
-            }
+            p.compression = "prune";
+            TRY(add_compressed(s, out, p, &prune, prune_orders));
+            p.compression = "quant";
+            TRY(add_compressed(s, out, p, &quant, quant_orders));
         }
     }
 out:
@@ -148,7 +150,7 @@ void free_points(point_list *list) {
 }
 
 bool is_quantized_last(const point *p) {
-    return strcmp(p->order, "finetune_then_quantize") == 0;
+    return strcmp(p->order, order_names[0]) == 0;
 }
 
 void describe_point(const point *p, bool seed, char *text, size_t size) {

@@ -52,13 +52,18 @@ typedef struct preset {
 typedef struct settings {
     char *dataset, *data, *out, *only; /* `only` may be NULL */
     const preset *preset;
-    bool clip;    /* protocol "pixel"; without: "paper" */
-    bool base[2]; /* standard, adversarial */
+    bool clip;        /* protocol "pixel"; without: "paper" */
+    bool base[2];     /* standard, adversarial */
+    bool finetune[2]; /* the same */
+    bool order[2];    /* of quantization: fine-tuned before, fine-tuned through */
     bool resume, fresh, list, help;
     int64_t threads, seed, repeats;
 } settings;
 
-extern const char *const base_names[2];
+extern const char *const base_names[2]; /* of fine-tunings too */
+extern const char *const order_names[2];
+/* The name of the chosen ones of two: "both" if there are two. */
+const char *chosen_name(const bool chosen[2], const char *const names[2]);
 extern const char *const score_attack;  /* options of PGD-20 */
 extern const char *const score_epsilon; /* "epsilon=0.05" */
 const char *protocol_name(const settings *s);

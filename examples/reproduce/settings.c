@@ -9,6 +9,7 @@
 #include "presets.h"
 
 const char *const base_names[2] = {"standard", "adversarial"};
+const char *const order_names[2] = {"finetune_then_quantize", "quantize_then_finetune"};
 
 #define NORMALISATION "mean=0.5 std=0.5"
 #define PAPER_TRAINING \
@@ -31,7 +32,7 @@ const preset presets[] = {
         .model = NORMALISATION " init=he",
         .base = {"epochs=4 batch_size=64 lr=0.05 momentum=0.9 schedule=cosine",
                  "epochs=4 batch_size=64 lr=0.05 momentum=0.9 schedule=ssfd"},
-        .base_images = {16000, 8000},
+        .base_images = {16000, 6000},
         .finetune = "epochs=2 batch_size=64 lr=0.01 momentum=0.9",
         .attack = QUICK_ATTACK,
         .finetune_images = 4000,
@@ -70,7 +71,7 @@ const preset presets[] = {
         .model = NORMALISATION " init=he",
         .base = {"epochs=4 batch_size=64 lr=0.05 momentum=0.9 schedule=cosine",
                  "epochs=4 batch_size=64 lr=0.05 momentum=0.9 schedule=ssfd"},
-        .base_images = {1600, 800},
+        .base_images = {1600, 600},
         .finetune = "epochs=2 batch_size=64 lr=0.01 momentum=0.9",
         .attack = QUICK_ATTACK,
         .finetune_images = 400,
@@ -86,6 +87,10 @@ const preset presets[] = {
     },
 };
 const int32_t preset_count = (int32_t)(sizeof presets / sizeof presets[0]);
+
+const char *chosen_name(const bool chosen[2], const char *const names[2]) {
+    return chosen[0] && chosen[1] ? "both" : names[chosen[1]];
+}
 
 const char *protocol_name(const settings *s) {
     return s->clip ? "pixel" : "paper";

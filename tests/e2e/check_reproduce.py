@@ -190,6 +190,23 @@ def case_again(program, folder):
         expect(path.stat().st_mtime_ns > written[path], f'--fresh kept {path.name}')
 
 
+def case_chosen(program, folder):
+    """--finetune and --order leave points out, on the page too."""
+    out = folder / 'chosen'
+    shutil.copytree(folder / 't2', out)
+    chosen = ['--base', 'standard', '--finetune', 'adversarial', '--order', 'finetune_then_quantize']
+    listed = tiny(program, out, *chosen, '--list').stdout.splitlines()
+    expect([line.split(' ', 1)[1] for line in listed] == [
+        'standard base', 'standard base, prune 0.5',
+        'standard base, prune 0.5, adversarial fine-tuning', 'standard base, int8',
+        'standard base, int8 after adversarial fine-tuning'], f'{chosen} list {listed}')
+    tiny(program, out, *chosen)
+    check_page(out)
+    page = (out / 'report.html').read_text(encoding='utf-8')
+    expect('fine-tuned, then quantized' in page, 'the page lacks the chosen order')
+    expect('quantized, then fine-tuned' not in page, 'the page shows an order that was left out')
+
+
 def case_settings(program, folder):
     """Results of other settings are not mixed."""
     done = run(program, '--preset', 'tiny', '--data', DATA, '--out', folder / 't2', '--seed', 7)
@@ -320,7 +337,8 @@ BROKEN = {
 }
 USAGE = [
     ['--prest', 'tiny'], ['--preset', 'tinny'], ['--preset'], ['--preset='], ['extra'], ['-x'],
-    ['--dataset', 'cifar'], ['--protocol', 'pixels'], ['--base', 'none'], ['--only', 'prun:0.5'],
+    ['--dataset', 'cifar'], ['--protocol', 'pixels'], ['--base', 'none'], ['--finetune', 'none'],
+    ['--order', 'prune_then_finetune'], ['--only', 'prun:0.5'],
     ['--only', 'prune:2'], ['--only', 'prune:-0.5'], ['--only', 'prune:nan'], ['--only', 'quant:int0'],
     ['--only', ''], ['--threads', '-1'], ['--threads', 'nan'], ['--threads', '1e99'],
     ['--threads', '99999999999999999999'], ['--repeats', '0'], ['--repeats', '-3'],
@@ -368,7 +386,7 @@ def file_limit(size):
     return limits
 
 
-CASES = [case_usage, case_data, case_folder, case_threads, case_again, case_settings, case_stopped]
+CASES = [case_usage, case_data, case_folder, case_threads, case_again, case_chosen, case_settings, case_stopped]
 
 
 def main():
