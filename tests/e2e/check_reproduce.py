@@ -193,7 +193,6 @@ def case_again(program, folder):
 def case_chosen(program, folder):
     """--finetune and --order leave points out, on the page too."""
     out = folder / 'chosen'
-    shutil.copytree(folder / 't2', out)
     chosen = ['--base', 'standard', '--finetune', 'adversarial', '--order', 'finetune_then_quantize']
     listed = tiny(program, out, *chosen, '--list').stdout.splitlines()
     expect([line.split(' ', 1)[1] for line in listed] == [
