@@ -69,6 +69,7 @@ typedef struct ar_winograd {
     uint8_t *mask;
     const uint8_t *gate;
     ar_real *scratch; /* of table->winograd_scratch bytes, aligned as a tile */
+    int32_t top;      /* the output row that y begins with; the other arrays are whole */
     ar_span tiles;
     ar_span blocks; /* of outputs, as a gemm's */
 } ar_winograd;
@@ -102,11 +103,14 @@ typedef struct ar_wgrad {
     ar_real *db; /* [outputs], or NULL */
 } ar_wgrad;
 
-/* A pooling window list: output pixel p covers input pixels index[first[p] .. first[p+1]). */
+/* A pooling window list: output pixel p covers input pixels index[first[p] .. first[p+1]), of which
+ * x may lack the first ones. */
 typedef struct ar_pool_call {
     int32_t lanes, channels, pixels_in, pixels_out;
     const int32_t *first, *index;
     const ar_real *scale; /* [pixels_out], average: one over the window's divisor */
+    ar_span range;        /* forward: output pixels to do */
+    int32_t origin;       /* forward: the input pixel that x begins with */
     const ar_real *x;
     ar_real *y;
     uint8_t *choice; /* max: position in the window, [pixels_out][channels][lanes] */

@@ -18,8 +18,9 @@ typedef struct planner {
     int32_t count;
 } planner;
 
-static int32_t forward_moment(int32_t step) {
-    return 1 + step;
+/* A pooling that follows a layer runs with it. */
+static int32_t forward_moment(const planner *p, int32_t step) {
+    return 1 + step - ar_step_follows(p->program, step);
 }
 
 static int32_t backward_moment(const planner *p, int32_t step) {
@@ -70,17 +71,26 @@ static bool reads_input(const planner *p, int32_t step) {
     return p->mode >= AR_RUN_BATCH_GRADIENT && p->program->steps[step].cut >= 0;
 }
 
+/* What is there of a step's value (-1: the input) at a time. */
+static size_t present_bytes(const planner *p, int32_t s) {
+    const ar_step *step = &p->program->steps[s < 0 ? 0 : s];
+    if (s < 0 || step->band == 0) return value_bytes(p, s < 0 ? 0 : step->value);
+    ar_span last = ar_step_band(step, ar_step_bands(step) - 1); /* the longest */
+    size_t rows = (size_t)(last.end - last.begin);
+    return value_bytes(p, step->value) / (size_t)step->setup.out.h * rows;
+}
+
 /* The value of a step (-1: the input) and its gradient. */
 static void add_value(planner *p, int32_t step, ar_plan *plan) {
     const ar_program *program = p->program;
     int32_t node = step < 0 ? 0 : program->steps[step].value;
-    int32_t first = forward_moment(step), last = first, last_user = -1, read = -1, kept = -1;
+    int32_t first = forward_moment(p, step), last = first, last_user = -1, read = -1, kept = -1;
     if (step >= 0 && !program->steps[step].used) return;
     for (int32_t t = step + 1; t < program->count; t++) {
         const ar_step *user = &program->steps[t];
         for (int32_t k = 0; k < user->input_count && user->used; k++)
             if (user->inputs[k] == node) {
-                last = forward_moment(t);
+                last = forward_moment(p, t);
                 last_user = t;
                 if (kept < 0 && k == 0 && p->mode == AR_RUN_TRAIN && has_gradient(program, t))
                     kept = gradient_moment(p, t);
@@ -91,7 +101,7 @@ static void add_value(planner *p, int32_t step, ar_plan *plan) {
     if (result) last = program->count + 1;
     if (read > last) last = read;
     if (kept > last) last = kept;
-    add(p, value_bytes(p, node), first, last, &plan->value[node]);
+    add(p, present_bytes(p, step), first, last, &plan->value[node]);
     if (p->mode == AR_RUN_FORWARD || (!result && last_user < 0)) return;
     int32_t born = result ? program->count + 2 : backward_moment(p, last_user);
     int32_t heir = step; /* the last that has its gradient in this buffer */
@@ -112,13 +122,14 @@ static void add_state(planner *p, int32_t s, ar_plan *plan) {
     if (!step->used) return;
     /* Max pooling notes its choice also in a forward without backward. */
     if (node->op->state_size != NULL)
-        add(p, node->op->state_size(&node->shape, p->lanes), forward_moment(s),
-            p->mode == AR_RUN_FORWARD ? forward_moment(s) : backward_moment(p, s), &plan->state[s]);
+        add(p, node->op->state_size(&node->shape, p->lanes), forward_moment(p, s),
+            p->mode == AR_RUN_FORWARD ? forward_moment(p, s) : backward_moment(p, s),
+            &plan->state[s]);
     if (step->masked && p->mode != AR_RUN_FORWARD)
-        add(p, value_bytes(p, step->value) / sizeof(ar_real) / 8, forward_moment(s),
+        add(p, value_bytes(p, step->value) / sizeof(ar_real) / 8, forward_moment(p, s),
             backward_moment(p, s), &plan->mask[s]);
     for (int32_t backward = 0; backward < 2 && node->op->scratch_size != NULL; backward++) {
-        int32_t moment = backward ? backward_moment(p, s) : forward_moment(s);
+        int32_t moment = backward ? backward_moment(p, s) : forward_moment(p, s);
         size_t size = node->op->scratch_size(&step->setup, step->prepared, p->lanes, backward);
         if (size > 0 && (!backward || p->mode != AR_RUN_FORWARD))
             add(p, size, moment, moment, &plan->scratch[backward][s]);

@@ -182,7 +182,8 @@ bool ar_profile_work(const ar_profile *profile, int32_t s, int32_t pass, ar_op_w
     bool wanted = profile->passes < AR_PASSES; /* the gradient by the model's input */
     for (int32_t k = 0; k < step->input_count; k++)
         wanted = wanted || step->inputs[k] != 0;
-    if (!step->used || (pass == AR_PASS_INPUT_GRADIENT && !wanted) ||
+    if (!step->used || (pass == AR_PASS_FORWARD && ar_step_follows(profile->program, s)) ||
+        (pass == AR_PASS_INPUT_GRADIENT && !wanted) ||
         (pass == AR_PASS_WEIGHT_GRADIENT && op->gradient == NULL))
         return false;
     *work = (ar_op_work){.kernel = op->name};

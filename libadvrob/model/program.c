@@ -62,7 +62,7 @@ out:
     return status;
 }
 
-static int32_t prepare_steps(ar_program *program) {
+static int32_t prepare_steps(ar_program *program, bool plain) {
     int32_t status = ADVROB_OK;
     const advrob_model *model = program->model;
     void *block;
@@ -77,6 +77,8 @@ static int32_t prepare_steps(ar_program *program) {
             step->bias = program->effective + model->parameters[step->bias_parameter].offset;
     }
     AR_TRY(find_cuts(program));
+    for (int32_t s = 0; s < program->count && !plain; s++)
+        ar_steps_fuse_pool(program, s);
     for (int32_t mode = 0; mode < AR_RUN_MODES; mode++)
         for (int32_t wide = 0; wide < 2; wide++)
             AR_TRY(ar_plan_create(program, mode, wide ? 16 : 8, &program->arena,
@@ -120,7 +122,7 @@ int32_t ar_program_create(advrob_model *model, int32_t output, bool plain, ar_pr
     program->producer = block;
     ar_steps_make(program, plain);
     AR_TRY(normalisation(program));
-    AR_TRY(prepare_steps(program));
+    AR_TRY(prepare_steps(program, plain));
     ar_program_update(program);
     *out = program;
     program = NULL;

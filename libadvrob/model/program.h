@@ -32,6 +32,7 @@ typedef struct ar_step {
     ar_real *forward, *backward; /* packed weights */
     int32_t bias_parameter;      /* the layer's bias, or that of the folded norm; -1: none */
     const ar_real *bias;         /* as run; NULL: none */
+    int32_t band;                /* the next step pools the value, made so many rows at a time; 0 */
     int32_t cut;                 /* number among the program's batch norms; -1: none */
     ar_norm statistics;          /* a batch norm's, with running statistics */
 } ar_step;
@@ -202,6 +203,14 @@ bool ar_profile_work(const ar_profile *profile, int32_t step, int32_t pass, ar_o
 
 /* steps.c: which nodes become steps, what is fused, who uses what. */
 void ar_steps_make(ar_program *program, bool plain);
+/* Fuses a prepared step with the next one, if that is a pooling that can follow row by row: they
+ * run together, band by band, and the value between them is never there as a whole. */
+void ar_steps_fuse_pool(ar_program *program, int32_t s);
+/* Bands of a step that is fused so, and the rows of band i. */
+int32_t ar_step_bands(const ar_step *step);
+ar_span ar_step_band(const ar_step *step, int32_t i);
+/* Whether a step runs forward with the one before it. */
+bool ar_step_follows(const ar_program *program, int32_t s);
 
 /* plan.c. */
 int32_t ar_plan_create(const ar_program *program, int32_t mode, int32_t lanes, ar_arena *arena,

@@ -79,21 +79,58 @@ void ar_run_stop(ar_workspace *workspace, int32_t pass, int32_t step, double sta
     workspace->seconds[pass * workspace->program->count + step] += ar_clock() - start;
 }
 
-/* A step's operator that threads share, each with scratch in a workspace of its own. */
+static ar_op_call forward_call(ar_workspace *workspace, int32_t s) {
+    const ar_step *step = &workspace->program->steps[s];
+    const ar_node *node = &workspace->program->model->nodes[step->node];
+    ar_op_call call = make_call(workspace, s);
+    for (int32_t k = 0; k < node->op->inputs; k++)
+        call.x[k] = ar_workspace_value(workspace, node->inputs[k]);
+    call.y = ar_workspace_value(workspace, step->value);
+    call.weight = step->forward;
+    call.bias = step->bias;
+    call.scratch = at(workspace, workspace->plan->scratch[0][s]);
+    if (step->residual >= 0)
+        call.residual = ar_workspace_value(workspace, step->inputs[step->residual]);
+    return call;
+}
+
+/* A step of workspaces[0]'s tile, and what threads that share it need for themselves. */
 typedef struct shared_step {
-    const ar_op *op;
-    ar_op_call call;
-    ar_workspace *const *workspaces; /* [call.parts] */
-    size_t scratch;
+    ar_workspace *const *workspaces; /* [parts] */
+    int32_t s, parts;
 } shared_step;
 
 static int32_t share_piece(void *arg, int64_t piece, int32_t worker) {
-    const shared_step *step = arg;
-    ar_op_call call = step->call;
+    const shared_step *shared = arg;
+    ar_workspace *own = shared->workspaces[piece];
+    ar_op_call call = forward_call(shared->workspaces[0], shared->s);
     (void)worker;
     call.part = (int32_t)piece;
-    call.scratch = at(step->workspaces[piece], step->scratch);
-    step->op->forward(&call);
+    call.parts = shared->parts;
+    call.scratch = at(own, own->plan->scratch[0][shared->s]);
+    own->program->model->nodes[call.node].op->forward(&call);
+    return ADVROB_OK;
+}
+
+/* A band of a layer, in the worker's workspace, and what the pooling behind it makes of it. */
+static int32_t band_piece(void *arg, int64_t piece, int32_t worker) {
+    const shared_step *shared = arg;
+    ar_workspace *own = shared->workspaces[worker];
+    const ar_program *program = own->program;
+    const ar_step *step = &program->steps[shared->s];
+    const ar_node *nodes = program->model->nodes;
+    ar_op_call layer = forward_call(shared->workspaces[0], shared->s);
+    ar_op_call pool = forward_call(shared->workspaces[0], shared->s + 1);
+    int32_t stride = pool.attributes->stride[0];
+    layer.rows = ar_step_band(step, (int32_t)piece);
+    layer.y_top = pool.x_top = layer.rows.begin;
+    layer.y = ar_workspace_value(own, step->value);
+    layer.scratch = at(own, own->plan->scratch[0][shared->s]);
+    pool.x[0] = layer.y;
+    pool.rows.begin = layer.rows.begin / stride;
+    pool.rows.end = layer.rows.end == layer.out.h ? pool.out.h : layer.rows.end / stride;
+    nodes[layer.node].op->forward(&layer);
+    nodes[pool.node].op->forward(&pool);
     return ADVROB_OK;
 }
 
@@ -116,26 +153,23 @@ static int32_t step_forward(ar_workspace *const *workspaces, int32_t parts, int3
     const ar_node *node = &program->model->nodes[step->node];
     if (!step->used) return ADVROB_OK;
     double start = ar_run_start(workspace);
-    ar_op_call call = make_call(workspace, s);
-    for (int32_t k = 0; k < node->op->inputs; k++)
-        call.x[k] = ar_workspace_value(workspace, node->inputs[k]);
-    call.y = ar_workspace_value(workspace, step->value);
-    call.weight = step->forward;
-    call.bias = step->bias;
-    call.scratch = at(workspace, workspace->plan->scratch[0][s]);
-    if (step->residual >= 0)
-        call.residual = ar_workspace_value(workspace, step->inputs[step->residual]);
+    shared_step shared = {workspaces, s, parts};
     if (parts > 1 && shares(program, s, workspace->lanes)) {
-        shared_step shared = {node->op, call, workspaces, workspace->plan->scratch[0][s]};
-        shared.call.parts = parts;
-        int32_t status = ar_parallel(program->model->ctx, parts, share_piece, NULL, &shared);
+        bool bands = step->band > 0;
+        int32_t status = ar_parallel(program->model->ctx, bands ? ar_step_bands(step) : parts,
+                                     bands ? band_piece : share_piece, NULL, &shared);
         if (status < 0) return status;
-    } else {
+    } else if (step->band > 0) {
+        for (int32_t i = 0; i < ar_step_bands(step); i++)
+            (void)band_piece(&shared, i, 0);
+    } else if (!ar_step_follows(program, s)) {
+        ar_op_call call = forward_call(workspace, s);
         node->op->forward(&call);
     }
-    quantize(workspace, step->value, call.y, at(workspace, workspace->plan->mask[s]), !step->relu);
+    ar_real *y = ar_workspace_value(workspace, step->value);
+    quantize(workspace, step->value, y, at(workspace, workspace->plan->mask[s]), !step->relu);
     ar_run_stop(workspace, AR_PASS_FORWARD, s, start);
-    observe(workspace, step->value, call.y);
+    observe(workspace, step->value, y);
     return ADVROB_OK;
 }
 

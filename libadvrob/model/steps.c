@@ -122,6 +122,46 @@ static void connect(ar_program *program) {
     }
 }
 
+/* Whether the step behind s, and nothing else, reads its value, by windows whose rows do not
+ * overlap. */
+static bool pools_alone(const ar_program *program, int32_t s) {
+    const advrob_model *model = program->model;
+    const ar_step *step = &program->steps[s], *pool = step + 1;
+    if (s + 1 == program->count || !step->used || step->residual >= 0) return false;
+    const ar_node *node = &model->nodes[pool->node];
+    const ar_attributes *window = &node->attributes;
+    return node->op->pools && node->inputs[0] == step->value &&
+           next_in_chain(program, step) == pool->node && window->padding[0] == 0 &&
+           window->kernel[0] <= window->stride[0];
+}
+
+void ar_steps_fuse_pool(ar_program *program, int32_t s) {
+    enum { LEAST_PIXELS = 64 }; /* of a band: what the kernels take at a time */
+    ar_step *step = &program->steps[s];
+    const ar_op *op = program->model->nodes[step->node].op;
+    if (op->row_step == NULL || !pools_alone(program, s)) return;
+    int32_t stride = program->model->nodes[step[1].node].attributes.stride[0], unit = stride;
+    while (unit % op->row_step(&step->setup, step->prepared) != 0)
+        unit += stride;
+    int32_t rows = unit;
+    while (rows < step->setup.out.h && rows * step->setup.out.w < LEAST_PIXELS)
+        rows += unit;
+    if (step->setup.out.h / rows > 1) step->band = rows;
+}
+
+int32_t ar_step_bands(const ar_step *step) {
+    return step->setup.out.h / step->band;
+}
+
+ar_span ar_step_band(const ar_step *step, int32_t i) {
+    int32_t last = i + 1 == ar_step_bands(step);
+    return (ar_span){i * step->band, last ? step->setup.out.h : (i + 1) * step->band};
+}
+
+bool ar_step_follows(const ar_program *program, int32_t s) {
+    return s > 0 && program->steps[s - 1].band > 0;
+}
+
 void ar_steps_make(ar_program *program, bool plain) {
     fuse(program, plain);
     connect(program);

@@ -11,6 +11,7 @@ const ar_op ar_op_avg_pool = {
     .help = "mean of a window",
     .inputs = 1,
     .prune = AR_PRUNE_KEEPS,
+    .pools = true,
     .infer = infer,
     .prepare = ar_window_pool_lists,
     .forward = ar_window_avg_forward,

@@ -115,6 +115,12 @@ static void gradient(const ar_op_gradient *call) {
     ar_gemm_gradient(&gemm);
 }
 
+static int32_t row_step(const ar_op_setup *setup, const void *prepared) {
+    const conv_plan *plan = prepared;
+    (void)setup;
+    return plan->tile[0] == 0 ? 1 : plan->tile[0];
+}
+
 /* Winograd's way counts as what it stands for, so that layers can be compared. */
 static ar_op_work work(const ar_op_setup *setup, const void *prepared, int32_t pass) {
     const conv_plan *plan = prepared;
@@ -139,6 +145,7 @@ const ar_op ar_op_conv2d = {
     .prepare = prepare,
     .packed_count = packed_count,
     .pack = pack,
+    .row_step = row_step,
     .scratch_size = scratch_size,
     .forward = forward,
     .backward = backward,

@@ -165,6 +165,15 @@ void ar_gemm_pack_backward(const ar_op_setup *setup, const ar_real *weight, ar_r
     }
 }
 
+/* Narrows a gemm to output pixels [first, last), of which y begins with the first. */
+static void narrow(ar_gemm *gemm, int32_t first, int32_t last) {
+    int64_t at = (int64_t)first * gemm->outputs * gemm->lanes;
+    gemm->pixels = last - first;
+    gemm->first += first;
+    if (gemm->residual != NULL) gemm->residual += at;
+    if (gemm->mask != NULL) gemm->mask += at / 8;
+}
+
 /* Narrows a gemm to the call's share of it; false: there is none for it. What the threads do not
  * cut each of them reads whole, so the larger of weights and input is cut. */
 static bool share(const ar_op_call *call, ar_gemm *gemm) {
@@ -177,12 +186,8 @@ static bool share(const ar_op_call *call, ar_gemm *gemm) {
     /* By two, so that y stays aligned. */
     if (!ar_op_share(call, (gemm->pixels + 1) / 2, &range)) return false;
     int32_t first = range.begin * 2, last = range.end * 2;
-    int64_t at = (int64_t)first * gemm->outputs * gemm->lanes;
-    gemm->pixels = (last < gemm->pixels ? last : gemm->pixels) - first;
-    gemm->first += first;
-    gemm->y += at;
-    if (gemm->residual != NULL) gemm->residual += at;
-    if (gemm->mask != NULL) gemm->mask += at / 8;
+    gemm->y += (int64_t)first * gemm->outputs * gemm->lanes;
+    narrow(gemm, first, last < gemm->pixels ? last : gemm->pixels);
     return true;
 }
 
@@ -204,6 +209,11 @@ void ar_gemm_forward(const ar_op_call *call) {
         .relu = call->relu,
         .mask = call->state,
     };
+    if (call->rows.end > 0) {
+        int64_t row = (int64_t)call->out.w * call->out.c * call->lanes;
+        gemm.y += (call->rows.begin - call->y_top) * row;
+        narrow(&gemm, call->rows.begin * call->out.w, call->rows.end * call->out.w);
+    }
     if (share(call, &gemm)) call->kernels->gemm(&gemm);
 }
 

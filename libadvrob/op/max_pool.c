@@ -30,6 +30,7 @@ const ar_op ar_op_max_pool = {
     .help = "largest value of a window",
     .inputs = 1,
     .prune = AR_PRUNE_KEEPS,
+    .pools = true,
     .infer = infer,
     .prepare = ar_window_pool_lists,
     .state_size = state_size,

@@ -93,6 +93,8 @@ typedef struct ar_op_call {
     bool relu;                    /* fused: only if the descriptor says `fuses_relu` */
     uint8_t *state;               /* what backward needs; NULL when there is no backward */
     int32_t part, parts;          /* forward: the share to make, of an operator that `shares` */
+    ar_span rows;                 /* forward: the rows of the output to make; end 0: all */
+    int32_t x_top, y_top;         /* with rows: those that x[0] and y begin with; state is whole */
     const ar_real *dy;
     ar_real *dx[AR_MAX_INPUTS];         /* NULL: not wanted */
     bool accumulate[AR_MAX_INPUTS];     /* add to dx[i] instead of writing it */
@@ -121,6 +123,7 @@ typedef struct ar_op {
     /* Forward makes the share call->part of call->parts (0: all there is), with scratch of its own;
      * shares may run side by side, and together they give the bits of a whole call. */
     bool shares;
+    bool pools; /* by its attributes' window, channel by channel; forward can make some rows */
     /* Batch norm: with batch statistics the graph is cut here, its tiles wait for each other
      * (model/tiles.c), and backward reads the input. Its parameter gradients come from the sums at
      * the cut. */
@@ -139,6 +142,9 @@ typedef struct ar_op {
     void (*pack)(const ar_op_setup *setup, const void *prepared,
                  const ar_real *const parameters[AR_MAX_PARAMETERS], ar_real *forward,
                  ar_real *backward);
+    /* Forward can make rows of its output from a multiple of this to the end, or to a multiple that
+     * leaves at least as many; together they give the bits of a whole call. NULL: it cannot. */
+    int32_t (*row_step)(const ar_op_setup *setup, const void *prepared);
     /* Bytes of state of a tile; NULL: none. A fused ReLU's bits are the planner's. */
     size_t (*state_size)(const ar_shape *out, int32_t lanes);
     /* Bytes that a pass needs for itself; NULL: none. */

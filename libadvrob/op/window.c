@@ -92,6 +92,8 @@ out:
 ar_pool_call ar_window_pool_call(const ar_op_call *call) {
     const ar_pool_lists *lists = call->prepared;
     return (ar_pool_call){
+        .range = {call->rows.begin * call->out.w, call->rows.end * call->out.w},
+        .origin = call->x_top * call->in[0].w,
         .lanes = call->lanes,
         .channels = call->out.c,
         .pixels_in = ar_shape_pixels(call->in[0]),

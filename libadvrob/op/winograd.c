@@ -94,6 +94,12 @@ void ar_winograd_forward(const ar_op_call *call, int32_t tile) {
     w.relu = call->relu;
     w.mask = call->state;
     w.scratch = call->scratch;
+    if (call->rows.end > 0) {
+        int32_t all = ar_winograd_tiles(&w), columns = ar_block_count(call->out.w, tile);
+        w.top = call->y_top;
+        w.tiles.begin = call->rows.begin / tile * columns;
+        w.tiles.end = call->rows.end == call->out.h ? all : call->rows.end / tile * columns;
+    }
     if (share(call, &w)) call->kernels->winograd(&w);
 }
 

@@ -41,12 +41,14 @@ static int32_t put_number(advrob_report *report, const char *column, double numb
 }
 
 /* A step's operator with what was fused into it. */
-static int32_t put_operator(profile_rows *rows, const ar_step *step) {
+static int32_t put_operator(profile_rows *rows, const ar_step *step, int32_t pass) {
     const ar_node *nodes = rows->profile->program->model->nodes;
     rows->text.length = 0;
     ar_buffer_add(&rows->text, "%s%s%s%s", nodes[step->node].op->name,
                   step->norm >= 0 ? " + batch_norm" : "", step->residual >= 0 ? " + add" : "",
                   step->relu ? " + relu" : "");
+    if (step->band > 0 && pass == AR_PASS_FORWARD)
+        ar_buffer_add(&rows->text, " + %s", nodes[step[1].node].op->name);
     int32_t status = ar_buffer_status(&rows->text);
     return status < 0 ? status : put_text(rows->report, "operator", rows->text.data);
 }
@@ -96,7 +98,7 @@ static int32_t add_pass(profile_rows *rows, int32_t pass) {
         const ar_step *step = &program->steps[s];
         if (!ar_profile_work(profile, s, pass, &work)) continue;
         AR_TRY(add_row(rows, pass, nodes[step->node].name));
-        AR_TRY(put_operator(rows, step));
+        AR_TRY(put_operator(rows, step, pass));
         AR_TRY(put_text(rows->report, "kernel", work.kernel));
         AR_TRY(put_text(rows->report, "level", program->kernels->name));
         AR_TRY(put_shape(rows, step));

@@ -120,6 +120,30 @@ static void load_store(const ar_kernels *k, int32_t lanes) {
     }
 }
 
+/* Some of the pixels, from an x that begins with the first that they need: the same bits. */
+static void pool_range(const ar_kernels *k, const ar_pool_call *whole, bool average) {
+    ar_pool_call call = *whole;
+    size_t row = (size_t)(call.channels * call.lanes), n = (size_t)call.pixels_out * row;
+    call.range.begin = between(0, call.pixels_out - 1);
+    call.range.end = between(call.range.begin + 1, call.pixels_out);
+    call.origin = call.pixels_in;
+    for (int32_t i = call.first[call.range.begin]; i < call.first[call.range.end]; i++)
+        if (call.index[i] < call.origin) call.origin = call.index[i];
+    size_t before = (size_t)call.origin * row, begin = (size_t)call.range.begin * row;
+    size_t count = (size_t)call.range.end * row - begin;
+    call.x = copy(whole->x + before, ((size_t)call.pixels_in * row - before) * sizeof(float), 64);
+    call.y = floats(n, 64);
+    float *old = copy(call.y, n * sizeof(float), 64);
+    call.choice = bytes(n);
+    (average ? k->avg_pool : k->max_pool)(&call);
+    same(call.y + begin, whole->y + begin, count * sizeof(float), "pool: some pixels", k->name);
+    same(call.y, old, begin * sizeof(float), "pool: pixels before", k->name);
+    same(call.y + begin + count, old + begin + count, (n - begin - count) * sizeof(float),
+         "pool: pixels behind", k->name);
+    if (!average)
+        same(call.choice + begin, whole->choice + begin, count, "pool: some choices", k->name);
+}
+
 /* Windows of random pixels: 0 to 6 of each. */
 static void pools(const ar_kernels *k, const ar_kernels *reference, int32_t lanes) {
     ar_pool_call call = {.lanes = lanes, .channels = between(1, 9)};
@@ -165,6 +189,7 @@ static void pools(const ar_kernels *k, const ar_kernels *reference, int32_t lane
         (average ? k->avg_pool : k->max_pool)(&call);
         (average ? k->avg_pool_backward : k->max_pool_backward)(&call);
         same(call.y, want, n_out * sizeof(float), average ? "avg_pool" : "max_pool", k->name);
+        pool_range(k, &call, average);
         for (size_t i = 0; i < n_in; i++)
             if (call.dx[i] != want_dx[i]) fail_msg("pool backward, level %s", k->name);
         ar_pool_call other = call;

@@ -172,6 +172,24 @@ static bool shares(const ar_kernels *k, const sample *s) {
            (call->mask == NULL || memcmp(mask, call->mask, n / 8) == 0);
 }
 
+/* Rows from a tile's first one to the end, into a y that begins there: the same bits. */
+static bool rows(const ar_kernels *k, const sample *s) {
+    const ar_winograd *call = &s->call;
+    const int32_t columns = (s->out_w + call->m - 1) / call->m;
+    const int32_t from = between(0, (s->out_h - 1) / call->m);
+    ar_winograd part = *call;
+    if (call->residual == call->y || s->out_h - from * call->m < call->m) return true;
+    part.top = from * call->m;
+    part.tiles = (ar_span){from * columns, ar_winograd_tiles(call)};
+    const size_t before = s->n / (size_t)s->out_h * (size_t)part.top;
+    part.y = take((s->n - before) * sizeof *part.y, 64);
+    if (call->mask != NULL) part.mask = copy(call->mask, s->n / 8, 1);
+    run(k, &part);
+    checks++;
+    return memcmp(part.y, call->y + before, (s->n - before) * sizeof *part.y) == 0 &&
+           (call->mask == NULL || memcmp(part.mask, call->mask, s->n / 8) == 0);
+}
+
 static void test_winograd(void **unused) {
     (void)unused;
     for (int32_t round = 0; round < SHAPES; round++) {
@@ -190,6 +208,7 @@ static void test_winograd(void **unused) {
             if (!right(&s)) describe(&s, "winograd", k->name);
             if (s.call.lanes == 16 && !halves(k, &s))
                 describe(&s, "winograd: 2 x 8 lanes against 16", k->name);
+            if (!rows(k, &s)) describe(&s, "winograd: rows", k->name);
             if (!shares(k, &s)) describe(&s, "winograd: tiles and blocks of outputs", k->name);
         }
         free(s.scale);

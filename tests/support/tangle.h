@@ -44,10 +44,35 @@ static inline advrob_model *tangle_build(advrob_context *ctx, bool dead) {
     return m;
 }
 
-/* A net of the zoo, or the tangle with its dead branch. */
+/* Input 1 x 52 x 21, 5 classes: layers of odd sizes and the poolings behind them, of windows `rows`
+ * high and `stride` apart. */
+static inline advrob_model *pooled_build(advrob_context *ctx, int32_t rows, int32_t stride) {
+    const ar_attributes conv[3] = {{{3, 3}, {1, 1}, {1, 1}, 13, true},
+                                   {{3, 3}, {1, 1}, {1, 1}, 14, true},
+                                   {{3, 3}, {1, 1}, {1, 1}, 12, false}};
+    const ar_attributes largest = {{rows, 2}, {stride, 2}, {0, 0}, 0, false};
+    const ar_attributes mean = {{rows, 3}, {stride, 2}, {0, 1}, 0, false};
+    const ar_attributes wide = {{3, 3}, {2, 2}, {1, 1}, 0, false}; /* windows overlap */
+    const ar_attributes last = {.outputs = 5, .bias = true};
+    advrob_model *m = NULL;
+    test_ok(ar_model_create(ctx, (ar_shape){1, 52, 21}, &m));
+    ar_copy_text(m->zoo, sizeof m->zoo, "pooled");
+    int32_t at = tangle_node(m, "relu", tangle_node(m, "conv2d", 0, 0, &conv[0]), 0, NULL);
+    at = tangle_node(m, "max_pool", at, 0, &largest);
+    at = tangle_node(m, "avg_pool", tangle_node(m, "conv2d", at, 0, &conv[1]), 0, &mean);
+    at = tangle_node(m, "relu", tangle_node(m, "conv2d", at, 0, &conv[2]), 0, NULL);
+    at = tangle_node(m, "max_pool", at, 0, &wide);
+    at = tangle_node(m, "global_avg_pool", at, 0, NULL);
+    tangle_node(m, "linear", at, 0, &last);
+    test_ok(ar_model_initialise(m, "he", 4));
+    return m;
+}
+
+/* A net of the zoo, the tangle with its dead branch, or "pooled" with windows of 2. */
 static inline advrob_model *test_net(advrob_context *ctx, const char *name) {
     advrob_model *model = NULL;
     if (strcmp(name, "tangle") == 0) return tangle_build(ctx, true);
+    if (strcmp(name, "pooled") == 0) return pooled_build(ctx, 2, 2);
     test_ok(ar_zoo_build(ctx, name, NULL, &model));
     return model;
 }

@@ -78,7 +78,8 @@ static int32_t check_positions(const char *net, const ar_kernels *kernels, const
 
 static void test_batch_independence(void **state) {
     (void)state;
-    static const char *const nets[] = {"tiny", "tiny_residual", "tiny_batch_norm", "tangle"};
+    static const char *const nets[] = {"tiny", "tiny_residual", "tiny_batch_norm", "tangle",
+                                       "pooled"};
     const ar_kernels *tables[AR_CPU_COUNT + 1];
     int32_t count = test_kernels(tables), asked = 0;
     for (size_t n = 0; n < sizeof nets / sizeof nets[0]; n++)
@@ -253,8 +254,8 @@ static size_t check_plan(ar_program *program, int32_t mode, int32_t lanes) {
 
 static void test_plans(void **state) {
     (void)state;
-    static const char *const nets[] = {"tiny", "tiny_residual", "tiny_batch_norm", "tangle",
-                                       "eight_layer_conv"};
+    static const char *const nets[] = {"tiny",   "tiny_residual", "tiny_batch_norm",
+                                       "tangle", "pooled",        "eight_layer_conv"};
     advrob_context *ctx = test_context(1);
     int32_t checked = 0;
     ctx->kernels = ar_kernels_get(ar_cpu_detect(), false);
@@ -285,6 +286,66 @@ static void test_plans(void **state) {
     print_message("%d plans\n", checked);
     assert_true(checked > 100);
     ar_context_release(ctx);
+}
+
+/* ---- poolings that follow their layers ---- */
+
+/* Everything that a tile gives, with poolings fused and without: the same bits. The number of
+ * layers that were fused with theirs. */
+static int32_t check_pooled(advrob_model *model) {
+    enum { ROOM = 1 << 20 };
+    static uint8_t results[2][ROOM];
+    int64_t size = ar_shape_count(model->nodes[0].shape);
+    float *x = test_images(16, size, 7), *dout = test_images(16, ar_model_classes(model), 8);
+    ar_program *programs[2];
+    int32_t fused = 0;
+    for (int32_t plain = 0; plain < 2; plain++)
+        test_ok(ar_program_create(model, ar_model_output(model), plain, &programs[plain]));
+    for (int32_t s = 0; s < programs[0]->count; s++) {
+        fused += programs[0]->steps[s].band > 0;
+        assert_int_equal(programs[1]->steps[s].band, 0);
+    }
+    for (int32_t lanes = 8; lanes <= 16; lanes += 8)
+        for (int32_t mode = 0; mode < AR_RUN_MODES; mode++) {
+            ar_workspace *w[2];
+            size_t used[2];
+            for (int32_t plain = 0; plain < 2; plain++) {
+                test_ok(ar_workspace_take(programs[plain], mode, lanes, &w[plain]));
+                used[plain] = run_tile(w[plain], lanes - 3, x, dout, results[plain]);
+            }
+            assert_true(used[0] == used[1] && used[0] > 0 && used[0] <= ROOM);
+            if (memcmp(results[0], results[1], used[0]) != 0)
+                fail_msg("mode %d, %d lanes: fused poolings change results", mode, lanes);
+            if (mode == AR_RUN_FORWARD && fused > 0)
+                assert_true(w[0]->plan->size < w[1]->plan->size);
+            for (int32_t plain = 0; plain < 2; plain++)
+                ar_workspace_give(w[plain]);
+        }
+    for (int32_t plain = 0; plain < 2; plain++)
+        ar_program_destroy(programs[plain]);
+    free(x);
+    free(dout);
+    return fused;
+}
+
+static void test_pooled(void **state) {
+    (void)state;
+    const ar_kernels *tables[AR_CPU_COUNT + 1];
+    int32_t count = test_kernels(tables), fused = 0, nets = 0;
+    for (int32_t i = 0; i < count; i++)
+        for (int32_t winograd = 0; winograd <= 4; winograd += 2)
+            for (int32_t stride = 1; stride <= 4; stride++)
+                for (int32_t rows = 1; rows <= stride + 1; rows++, nets++) {
+                    advrob_context *ctx = test_context_at(NULL, 1, tables[i]);
+                    ctx->winograd = winograd;
+                    advrob_model *model = pooled_build(ctx, rows, stride);
+                    int32_t found = check_pooled(model);
+                    assert_true(rows <= stride ? found > 0 : found == 0); /* no rows are shared */
+                    fused += found;
+                    ar_model_release(model);
+                    ar_context_release(ctx);
+                }
+    print_message("%d layers fused with their poolings in %d nets\n", fused, nets);
 }
 
 /* A program cut off at an inner node gives the values that the whole one passes on. */
@@ -360,6 +421,7 @@ int main(void) {
         cmocka_unit_test(test_batch_independence),
         cmocka_unit_test(test_steady_state),
         cmocka_unit_test(test_plans),
+        cmocka_unit_test(test_pooled),
         cmocka_unit_test(test_inner_node),
         cmocka_unit_test(test_dead_branch),
     };

@@ -11,6 +11,7 @@
 
 #include "support/images.h"
 #include "support/options.h"
+#include "support/tangle.h"
 
 #include <advrob/advrob.h>
 
@@ -124,6 +125,27 @@ static void test_tiny(void **state) {
     test_ok(advrob_report_create(p.ctx, &p.report));
     test_ok(profile(&p, "repeats=1 batch_size=20 passes=train"));
     check_rows(&p, rows, 13);
+    close_place(&p);
+}
+
+/* A pooling that follows its layer has no forward pass of its own. */
+static void test_pooled(void **state) {
+    (void)state;
+    static const char *const names[2][6] = {
+        {"conv2d + relu + max_pool", "conv2d + avg_pool", "conv2d + relu", "max_pool",
+         "global_avg_pool", "linear"},
+        {"conv2d + relu", "max_pool", "conv2d", "avg_pool", "conv2d + relu", "max_pool"}};
+    place p;
+    open_place(&p, "tiny", 1, 4);
+    advrob_model_destroy(p.model);
+    p.model = test_net(p.ctx, "pooled");
+    test_ok(profile(&p, "repeats=1 batch_size=9"));
+    for (int32_t i = 0; i < 6; i++) {
+        assert_string_equal(text_at(&p, i, "operator"), names[0][i]);
+        assert_string_equal(text_at(&p, 7 + i, "operator"), names[1][i]);
+        assert_true(number_at(&p, i, "milliseconds") > 0);
+    }
+    assert_int_equal(advrob_report_rows(p.report), 7 + 9);
     close_place(&p);
 }
 
@@ -328,7 +350,7 @@ int main(void) {
         cmocka_unit_test(test_tiny),         cmocka_unit_test(test_batch_norms),
         cmocka_unit_test(test_kernel_names), cmocka_unit_test(test_figures),
         cmocka_unit_test(test_refusals),     cmocka_unit_test(test_single_value),
-        cmocka_unit_test(test_model_stays),
+        cmocka_unit_test(test_model_stays),  cmocka_unit_test(test_pooled),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -212,7 +212,8 @@ static inline void ar_ew_sgd(int64_t n, ar_real *w, ar_real *v, const ar_real *g
 /* The first of equals wins and NaN wins over all, as in PyTorch. An empty window gives 0. */
 static inline void ar_ew_max_pool(const ar_pool_call *call) {
     const int64_t row = (int64_t)call->channels * call->lanes;
-    for (int32_t p = 0; p < call->pixels_out; p++) {
+    const ar_span range = ar_span_of(call->range, call->pixels_out);
+    for (int32_t p = range.begin; p < range.end; p++) {
         const int32_t *index = call->index + call->first[p];
         int32_t size = call->first[p + 1] - call->first[p];
         ar_real *y = call->y + p * row;
@@ -220,9 +221,9 @@ static inline void ar_ew_max_pool(const ar_pool_call *call) {
         for (int64_t i = 0; i < row; i += 8) {
             ar_real best[8] = {0};
             int32_t where[8] = {0};
-            if (size > 0) memcpy(best, call->x + index[0] * row + i, sizeof best);
+            if (size > 0) memcpy(best, call->x + (index[0] - call->origin) * row + i, sizeof best);
             for (int32_t s = 1; s < size; s++) {
-                const ar_real *x = call->x + index[s] * row + i;
+                const ar_real *x = call->x + (index[s] - call->origin) * row + i;
                 for (int32_t j = 0; j < 8; j++) {
                     bool wins = !(x[j] <= best[j]) & (best[j] == best[j]);
                     best[j] = wins ? x[j] : best[j];
@@ -264,14 +265,15 @@ static inline void ar_ew_max_pool_backward(const ar_pool_call *call) {
 
 static inline void ar_ew_avg_pool(const ar_pool_call *call) {
     const int64_t row = (int64_t)call->channels * call->lanes;
-    for (int32_t p = 0; p < call->pixels_out; p++) {
+    const ar_span range = ar_span_of(call->range, call->pixels_out);
+    for (int32_t p = range.begin; p < range.end; p++) {
         const int32_t *index = call->index + call->first[p];
         int32_t size = call->first[p + 1] - call->first[p];
         ar_real *y = call->y + p * row;
         for (int64_t i = 0; i < row; i += 8) {
             ar_real sum[8] = {0};
             for (int32_t s = 0; s < size; s++) {
-                const ar_real *x = call->x + index[s] * row + i;
+                const ar_real *x = call->x + (index[s] - call->origin) * row + i;
                 for (int32_t j = 0; j < 8; j++)
                     sum[j] += x[j];
             }

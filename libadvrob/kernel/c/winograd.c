@@ -89,6 +89,11 @@ static ar_real transform_output(int32_t n, const ar_real *products, int32_t i, i
     return sum;
 }
 
+/* Values of y that are left out. */
+static int64_t above(const ar_winograd *call) {
+    return (int64_t)call->top * ar_winograd_out(call, 1) * call->outputs * call->lanes;
+}
+
 static void finish(const ar_winograd *call, int64_t at, int32_t o, ar_real value) {
     ar_real sum = call->residual != NULL ? call->residual[at] : 0;
     if (call->bias != NULL) sum += call->bias[o];
@@ -101,7 +106,7 @@ static void finish(const ar_winograd *call, int64_t at, int32_t o, ar_real value
         sum = sum < 0 ? 0 : sum; /* NaN passes */
     }
     if (call->gate != NULL && (call->gate[at / 8] >> (at & 7) & 1) == 0) sum = 0;
-    call->y[at] = sum;
+    call->y[at - above(call)] = sum;
 }
 
 static void output_tile(const ar_winograd *call, int32_t top, int32_t left, int32_t lane,

@@ -140,7 +140,7 @@ INLINE void output_pass(const int32_t n, const float *in, ptrdiff_t from, float 
 }
 
 /* NaN passes: max_ps returns its second operand then. */
-INLINE void finish(const ar_winograd *call, int64_t at, __m256 bias, __m256 a) {
+INLINE void finish(const ar_winograd *call, float *y, int64_t at, __m256 bias, __m256 a) {
     if (call->residual != NULL) bias = plus(_mm256_loadu_ps(call->residual + at), bias);
     a = plus(bias, a);
     if (call->relu) {
@@ -151,25 +151,25 @@ INLINE void finish(const ar_winograd *call, int64_t at, __m256 bias, __m256 a) {
         a = _mm256_max_ps(_mm256_setzero_ps(), a);
     }
     if (call->gate != NULL) a = _mm256_and_ps(a, ar_expand(call->gate[at / 8]));
-    _mm256_storeu_ps(call->y + at, a);
+    _mm256_storeu_ps(y, a);
 }
 
-/* The other axis of one row of outputs: [at, at + valid * stride) of y. */
+/* The other axis of one row of outputs, from value `at` of the whole output, which goes to y. */
 INLINE void output_row(const ar_winograd *call, const int32_t n, int32_t valid, int32_t o,
-                       int32_t count, const float *in, int64_t at) {
+                       int32_t count, const float *in, float *y, int64_t at) {
     const int32_t vectors = call->lanes / 8;
     const int64_t stride = (int64_t)call->outputs * call->lanes;
-    for (int32_t v = 0; v < count; v++, at += 8) {
+    for (int32_t v = 0; v < count; v++, at += 8, y += 8) {
         __m256 bias = call->bias != NULL ? _mm256_broadcast_ss(call->bias + o + v / vectors)
                                          : _mm256_setzero_ps();
-        __m256 t[WINOGRAD_POINTS], y[WINOGRAD_POINTS - 2];
+        __m256 t[WINOGRAD_POINTS], sums[WINOGRAD_POINTS - 2];
         UNROLL
         for (int32_t i = 0; i < n; i++)
             t[i] = _mm256_loadu_ps(in + i * OUTPUTS * AR_MAX_LANES + v * 8);
-        from_points(n, t, y);
+        from_points(n, t, sums);
         UNROLL
         for (int32_t i = 0; i < n - 2; i++)
-            if (i < valid) finish(call, at + i * stride, bias, y[i]);
+            if (i < valid) finish(call, y + i * stride, at + i * stride, bias, sums[i]);
     }
 }
 
@@ -194,11 +194,12 @@ void ar_winograd_output_avx2(const ar_winograd *call, const winograd_tile *tile,
     for (int32_t i = 0; i < tile->valid[0]; i++) {
         int64_t at = (int64_t)(tile->at[0] + i) * out_w + tile->at[1];
         at = (at * call->outputs + o) * lanes;
+        float *y = call->y + at - (int64_t)call->top * out_w * call->outputs * lanes;
         if (tile->points[1] == 6)
-            output_row(call, 6, tile->valid[1], o, count, between[i][0], at);
+            output_row(call, 6, tile->valid[1], o, count, between[i][0], y, at);
         else if (tile->points[1] == 5)
-            output_row(call, 5, tile->valid[1], o, count, between[i][0], at);
+            output_row(call, 5, tile->valid[1], o, count, between[i][0], y, at);
         else
-            output_row(call, 4, tile->valid[1], o, count, between[i][0], at);
+            output_row(call, 4, tile->valid[1], o, count, between[i][0], y, at);
     }
 }
