@@ -106,14 +106,14 @@ def check_files(folder):
             rows(folder)
 
 
-def check_page(folder):
-    """The finished folder: nothing at work any more, the page whole and by itself."""
+def check_page(folder, *texts):
+    """The finished folder: nothing at work any more, the page whole, by itself and with `texts`."""
     expect(not list(Path(folder, 'checkpoints').iterdir()), f'{folder}: checkpoints were left')
     page = Path(folder, 'report.html').read_text(encoding='utf-8')
     expect(page.lower().startswith('<!doctype html>') and page.rstrip().endswith('</html>'),
            f'{folder}: report.html is no whole page')
     expect(not re.search(r'(src|href)="https?:', page), f'{folder}: report.html loads from elsewhere')
-    for text in ('PGD-20', '--preset tiny', 'paper, clean', 'Ankle boot'):
+    for text in ('PGD-20', '--preset tiny', 'paper, clean', *texts):
         expect(text in page, f'{folder}: report.html lacks {text!r}')
     plots = rows(folder, 'plots.csv')
     expect(len(plots) > 50, f'{folder}: plots.csv has {len(plots)} lines')
@@ -159,7 +159,7 @@ def case_threads(program, folder):
         tiny(program, folder / f't{threads}', *part, threads=threads)
         check_files(folder / f't{threads}')
         check_efficiency(folder / f't{threads}')
-    check_page(folder / 't2')
+    check_page(folder / 't2', 'Ankle boot')
     check_same(folder / 't2', folder / 't1', '1 and 2 threads', part=True)
     check_same(folder / 't2', folder / 't3', '2 and 3 threads', part=True)
 
@@ -177,7 +177,7 @@ def case_again(program, folder):
         seconds.append(time.monotonic() - start)
     expect(min(seconds) < 2, f'a second run took {min(seconds):.1f} s')
     expect((out / 'results.csv').read_bytes() == before, 'a second run changed results.csv')
-    check_page(out)
+    check_page(out, 'Ankle boot')
     done = run(program, '--preset', 'tiny', '--data', DATA, '--out', out, '--resume', '--fresh')
     check_refusal('--resume --fresh', done, (2,))
     tiny(program, out, '--resume')
@@ -200,7 +200,7 @@ def case_chosen(program, folder):
         'standard base, prune 0.5, adversarial fine-tuning', 'standard base, int8',
         'standard base, int8 after adversarial fine-tuning'], f'{chosen} list {listed}')
     tiny(program, out, *chosen)
-    check_page(out)
+    check_page(out, ' '.join(chosen))
     page = (out / 'report.html').read_text(encoding='utf-8')
     expect('fine-tuned, then quantized' in page, 'the page lacks the chosen order')
     expect('quantized, then fine-tuned' not in page, 'the page shows an order that was left out')
@@ -275,7 +275,7 @@ def case_stopped(program, folder):
     (out / 'results.csv.tmp-1-0').write_text('left by a kill')
     tiny(program, out, *HALF)
     check_files(out)
-    check_page(out)
+    check_page(out, 'Ankle boot')
     check_same(folder / 't2', out, 'undisturbed and stopped run', part=True)
     expect(len(rows(out)) > 2, 'the run after the stop is not whole')
 
