@@ -35,7 +35,7 @@ const preset presets[] = {
         .base_images = {16000, 6000},
         .finetune = "epochs=2 batch_size=64 lr=0.01 momentum=0.9",
         .attack = QUICK_ATTACK,
-        .finetune_images = 4000,
+        .finetune_images = 3200,
         .calibration_images = 512,
         .quantize = PER_TENSOR,
         .sparsities = "0.5",
