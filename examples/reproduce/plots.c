@@ -177,8 +177,7 @@ out:
 }
 
 int32_t plot_compressions(const job *j, const point_list *list, advrob_report *r) {
-    static const char *const orders[] = {"prune_then_finetune", "quantize_then_finetune",
-                                         "finetune_then_quantize"};
+    const char *const orders[] = {prune_order, order_names[1], order_names[0]};
     int32_t status = 0;
     for (int32_t i = 0; i < 3; i++) {
         for (int32_t base = 0; base < 2; base++) {
@@ -294,7 +293,7 @@ static int32_t plot_need(const job *j, const point_list *list, const char *colum
                   "x_scale=log y_low=0 y_high=1 percent_y=1", NULL, 0, NULL));
     for (int32_t base = 0; base < 2; base++) {
         for (int32_t tuning = 0; tuning < 3; tuning++) {
-            family f = {base, "prune", "prune_then_finetune"};
+            family f = {base, "prune", prune_order};
             series s = {.count = 0};
             for (int32_t i = 0; i < list->count; i++) {
                 const point *p = &list->points[i];

@@ -121,7 +121,7 @@ out:
 }
 
 int32_t list_points(const settings *s, point_list *out) {
-    static const char *const prune_orders[] = {"prune_then_finetune", NULL};
+    const char *const prune_orders[] = {prune_order, NULL};
     const char *quant_orders[3] = {NULL};
     levels prune = {.count = 0}, quant = {.count = 0};
     int32_t status = 0;

@@ -55,13 +55,14 @@ typedef struct settings {
     bool clip;        /* protocol "pixel"; without: "paper" */
     bool base[2];     /* standard, adversarial */
     bool finetune[2]; /* the same */
-    bool order[2];    /* of quantization: fine-tuned before, fine-tuned through */
+    bool order[2];    /* of order_names */
     bool resume, fresh, list, help;
     int64_t threads, seed, repeats;
 } settings;
 
-extern const char *const base_names[2]; /* of fine-tunings too */
-extern const char *const order_names[2];
+extern const char *const base_names[2];  /* of fine-tunings too */
+extern const char *const prune_order;    /* "prune_then_finetune" */
+extern const char *const order_names[2]; /* of quantization: fine-tuned before, through */
 /* The name of the chosen ones of two: "both" if there are two. */
 const char *chosen_name(const bool chosen[2], const char *const names[2]);
 extern const char *const score_attack;  /* options of PGD-20 */
@@ -84,7 +85,7 @@ typedef struct point {
     int32_t base;            /* index of base_names */
     const char *compression; /* "none", "prune", "quant" */
     char level[16];          /* "none", "0.5", "int8" */
-    const char *order;       /* "none", "prune_then_finetune", ... */
+    const char *order;       /* "none", prune_order or of order_names */
     const char *finetune;    /* "none", "standard", "adversarial" */
     int64_t seed;
 } point;

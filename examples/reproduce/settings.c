@@ -9,6 +9,7 @@
 #include "presets.h"
 
 const char *const base_names[2] = {"standard", "adversarial"};
+const char *const prune_order = "prune_then_finetune";
 const char *const order_names[2] = {"finetune_then_quantize", "quantize_then_finetune"};
 
 #define NORMALISATION "mean=0.5 std=0.5"

@@ -135,7 +135,7 @@ void print_findings(const job *j) {
             continue;
         }
         point before = *found;
-        before.order = "finetune_then_quantize";
+        before.order = order_names[0];
         snprintf(what, sizeof what, "Standard base, fine-tuned, then %s", found->level);
         print_lift(j, before, what);
         snprintf(what, sizeof what, "Standard base, %s, fine-tuned as such", found->level);

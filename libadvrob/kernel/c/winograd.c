@@ -137,8 +137,7 @@ static void output_tile(const ar_winograd *call, int32_t top, int32_t left, int3
 }
 
 void ar_winograd_f32_c(const ar_winograd *call) {
-    const int32_t out_w = ar_winograd_out(call, 1);
-    const int32_t columns = (out_w + call->m - 1) / call->m;
+    const int32_t columns = ar_block_count(ar_winograd_out(call, 1), call->m);
     const ar_span tiles = ar_span_of(call->tiles, ar_winograd_tiles(call));
     const ar_span blocks = ar_span_of(call->blocks, ar_block_count(call->outputs, AR_GEMM_BLOCK_C));
     const int32_t begin = ar_block_first(call->outputs, AR_GEMM_BLOCK_C, blocks.begin);

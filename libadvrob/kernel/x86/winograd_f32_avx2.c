@@ -26,7 +26,7 @@ static plan plan_make(const ar_winograd *call) {
     plan a = {.points = call->m + 2, .shared = AR_MAX_LANES / call->lanes};
     for (int32_t i = 0; i < 2; i++) {
         a.out[i] = ar_winograd_out(call, i);
-        a.count[i] = (a.out[i] + call->m - 1) / call->m;
+        a.count[i] = ar_block_count(a.out[i], call->m);
     }
     /* An odd number of cache lines: planes a power of two apart would share a few sets of L1. */
     a.plane = (ptrdiff_t)(call->channels | 1) * AR_MAX_LANES;
