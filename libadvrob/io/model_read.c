@@ -252,6 +252,10 @@ static int32_t read_attributes(const reader *r, const char *where, const ar_json
     if (ar_json_get(node, "momentum") != NULL)
         AR_TRY(get_number(r, where, node, "momentum", &a->momentum));
     if (ar_json_get(node, "rate") != NULL) AR_TRY(get_number(r, where, node, "rate", &a->rate));
+    if (ar_json_get(node, "before") != NULL)
+        AR_TRY(get_integer(r, where, node, "before", 0, INT32_MAX, &a->before));
+    if (ar_json_get(node, "after") != NULL)
+        AR_TRY(get_integer(r, where, node, "after", 0, INT32_MAX, &a->after));
 out:
     return status;
 }

@@ -81,6 +81,8 @@ static void write_node(ar_buffer *b, const advrob_model *model, const ar_node *n
     if (a->epsilon != 0) write_number(b, "epsilon", a->epsilon);
     if (a->momentum != 0) write_number(b, "momentum", a->momentum);
     if (a->rate != 0) write_number(b, "rate", a->rate);
+    if (a->before != 0) write_number(b, "before", a->before);
+    if (a->after != 0) write_number(b, "after", a->after);
     write_quant(b, "weights", &node->weights);
     write_quant(b, "output", &node->output);
     ar_buffer_bytes(b, "}", 1);

@@ -115,9 +115,10 @@ uint64_t ar_model_digest(const advrob_model *model) {
         hash = ar_fnv(hash, node->attributes.padding, sizeof node->attributes.padding);
         hash = ar_fnv(hash, &node->shape, sizeof node->shape);
         hash = ar_fnv(hash, &node->attributes.bias, sizeof node->attributes.bias);
-        double more[3] = {node->attributes.epsilon, node->attributes.momentum,
-                          node->attributes.rate};
-        for (int32_t k = 0; k < 3; k++)
+        double more[5] = {node->attributes.epsilon, node->attributes.momentum,
+                          node->attributes.rate, node->attributes.before,
+                          node->attributes.after};
+        for (int32_t k = 0; k < 5; k++)
             if (more[k] != 0) hash = ar_fnv(ar_fnv(hash, &k, sizeof k), &more[k], sizeof more[k]);
         hash = hash_quant(hash_quant(hash, &node->output), &node->weights);
     }

@@ -20,6 +20,7 @@ typedef struct ar_attributes {
     double epsilon;  /* batch norm: added to the variance */
     double momentum; /* batch norm: the batch's share in new running statistics */
     double rate;     /* dropout: share of the values that become 0 in training */
+    int32_t before, after; /* pad_channels: channels of zeros */
 } ar_attributes;
 
 /* How channels of inputs and output are tied when channels are removed. */
@@ -27,7 +28,9 @@ enum {
     AR_PRUNE_PRODUCES, /* makes channels of its own from all input channels */
     AR_PRUNE_KEEPS,    /* output channel i is input channel i */
     AR_PRUNE_SPREADS,  /* flatten: input channel i is outputs [i * hw, (i + 1) * hw) */
-    AR_PRUNE_TIES      /* all inputs and the output lose the same channels */
+    AR_PRUNE_TIES,     /* all inputs and the output lose the same channels */
+    AR_PRUNE_JOINS,    /* concatenation: the channels of the inputs one behind the other */
+    AR_PRUNE_PADS      /* output channel before + i is input channel i; the others are 0 */
 };
 
 /* A parameter's shape; rank 0: the node has none. In this order, and under PyTorch's names: */

@@ -43,6 +43,8 @@ static const op_case cases[] = {
     {"global_avg_pool", {{1, 1}, {1, 1}, {0, 0}, 0, false}, {{3, 4, 3}}},
     {"flatten", {{1, 1}, {1, 1}, {0, 0}, 0, false}, {{3, 2, 4}}},
     {"add", {{1, 1}, {1, 1}, {0, 0}, 0, false}, {{3, 2, 4}, {3, 2, 4}}},
+    {"concat", {.kernel = {1, 1}}, {{3, 2, 4}, {5, 2, 4}}},
+    {"pad_channels", {.before = 1, .after = 3}, {{3, 2, 4}}},
     {"batch_norm", {.epsilon = 1e-5, .momentum = 0.1}, {{5, 3, 4}}},
     {"dropout", {.rate = 0.5}, {{3, 2, 4}}},
 };
