@@ -1,5 +1,5 @@
-/* Channels of zeros before and after those of the input: the shortcut of a residual block that grows
- * without weights (He et al. 2016, arXiv 1512.03385, section 3.3, option A). */
+/* Channels of zeros before and after those of the input: the shortcut of a residual block that
+ * grows without weights (He et al. 2016, arXiv 1512.03385, section 3.3, option A). */
 #include <string.h>
 
 #include "op.h"
@@ -8,10 +8,11 @@ static int32_t infer(const ar_attributes *attributes, const ar_shape *in, ar_sha
     const int32_t most = AR_MAX_DIM - in->c;
     if (attributes->before < 0 || attributes->after < 0 || attributes->before > most ||
         attributes->after > most - attributes->before)
-        return ar_error(ADVROB_E_RANGE,
-                        "pad_channels: %d channels before and %d after, expected 0 or more, at most "
-                        "%d together",
-                        attributes->before, attributes->after, most);
+        return ar_error(
+            ADVROB_E_RANGE,
+            "pad_channels: %d channels before and %d after, expected 0 or more, at most "
+            "%d together",
+            attributes->before, attributes->after, most);
     *out = *in;
     out->c += attributes->before + attributes->after;
     return ADVROB_OK;

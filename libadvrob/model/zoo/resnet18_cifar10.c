@@ -3,29 +3,23 @@
  * trained parameters. Nodes bear timm's module names, so parameters have PyTorch's. */
 #include "zoo.h"
 
-/* The node "<block>.<part>". */
-static const char *join(char name[AR_NAME_SIZE], const char *block, const char *part) {
-    ar_format(name, AR_NAME_SIZE, "%s.%s", block, part);
-    return name;
-}
-
 /* relu(bn2(conv2(relu(bn1(conv1(x))))) + x), x through `downsample` where the shape changes. */
 static int32_t basic_block(advrob_model *model, const char *block, int32_t outputs, int32_t stride,
                            bool downsample, int32_t *at) {
     char name[AR_NAME_SIZE];
     int32_t status = ADVROB_OK, shortcut = *at;
-    AR_TRY(ar_zoo_plain_conv(model, join(name, block, "conv1"), outputs, 3, stride, 1, at));
-    AR_TRY(ar_zoo_batch_norm(model, join(name, block, "bn1"), at));
-    AR_TRY(ar_zoo_relu(model, join(name, block, "act1"), at));
-    AR_TRY(ar_zoo_plain_conv(model, join(name, block, "conv2"), outputs, 3, 1, 1, at));
-    AR_TRY(ar_zoo_batch_norm(model, join(name, block, "bn2"), at));
+    AR_TRY(ar_zoo_plain_conv(model, ar_zoo_join(name, block, "conv1"), outputs, 3, stride, 1, at));
+    AR_TRY(ar_zoo_batch_norm(model, ar_zoo_join(name, block, "bn1"), at));
+    AR_TRY(ar_zoo_relu(model, ar_zoo_join(name, block, "act1"), at));
+    AR_TRY(ar_zoo_plain_conv(model, ar_zoo_join(name, block, "conv2"), outputs, 3, 1, 1, at));
+    AR_TRY(ar_zoo_batch_norm(model, ar_zoo_join(name, block, "bn2"), at));
     if (downsample) {
-        AR_TRY(ar_zoo_plain_conv(model, join(name, block, "downsample.0"), outputs, 1, stride, 0,
-                                 &shortcut));
-        AR_TRY(ar_zoo_batch_norm(model, join(name, block, "downsample.1"), &shortcut));
+        AR_TRY(ar_zoo_plain_conv(model, ar_zoo_join(name, block, "downsample.0"), outputs, 1,
+                                 stride, 0, &shortcut));
+        AR_TRY(ar_zoo_batch_norm(model, ar_zoo_join(name, block, "downsample.1"), &shortcut));
     }
-    AR_TRY(ar_zoo_add(model, join(name, block, "add"), shortcut, at));
-    AR_TRY(ar_zoo_relu(model, join(name, block, "act2"), at));
+    AR_TRY(ar_zoo_add(model, ar_zoo_join(name, block, "add"), shortcut, at));
+    AR_TRY(ar_zoo_relu(model, ar_zoo_join(name, block, "act2"), at));
 out:
     return status;
 }

@@ -118,6 +118,12 @@ int32_t ar_zoo_linear(advrob_model *model, const char *name, int32_t outputs, in
     return ar_model_add(model, "linear", name, inputs, &a, at);
 }
 
+int32_t ar_zoo_max_pool(advrob_model *model, const char *name, int32_t size, int32_t *at) {
+    ar_attributes a = {.kernel = {size, size}, .stride = {size, size}};
+    int32_t inputs[AR_MAX_INPUTS] = {*at};
+    return ar_model_add(model, "max_pool", name, inputs, &a, at);
+}
+
 int32_t ar_zoo_relu(advrob_model *model, const char *name, int32_t *at) {
     return ar_zoo_plain(model, "relu", name, at);
 }
@@ -130,4 +136,9 @@ int32_t ar_zoo_plain(advrob_model *model, const char *op, const char *name, int3
 int32_t ar_zoo_add(advrob_model *model, const char *name, int32_t other, int32_t *at) {
     int32_t inputs[AR_MAX_INPUTS] = {*at, other};
     return ar_model_add(model, "add", name, inputs, NULL, at);
+}
+
+const char *ar_zoo_join(char name[AR_NAME_SIZE], const char *block, const char *part) {
+    ar_format(name, AR_NAME_SIZE, "%s.%s", block, part);
+    return name;
 }
