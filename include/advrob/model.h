@@ -19,11 +19,47 @@ extern "C" {
 typedef struct advrob_model advrob_model;
 
 /* Builds a net of the zoo (advrob_component_name_at("model", i) lists them). Common options:
- * "mean", "std" (one value, or one per channel), "classes", "seed", "init" ("he", "pytorch"),
- * "weights" (path of a safetensors file with PyTorch's names). Errors: E_UNKNOWN, E_RANGE, E_NOMEM;
+ * "classes", "seed", "init" ("he", "pytorch"), "weights" (path of a safetensors file with PyTorch's
+ * names), and those of advrob_model_begin. Errors: E_UNKNOWN, E_RANGE, E_NOMEM;
  * with "weights" also those of advrob_model_load_weights. */
 ADVROB_API int32_t advrob_model_build(advrob_context *ctx, const char *name,
                                       const advrob_options *options, advrob_model **out);
+
+/* Begins a net of one's own, with its input node, which is named "input": images of `channels` x
+ * `height` x `width`. Options, each one value or one per channel: "mean", "std" (what enters the net
+ * is (pixel - mean) / std; 0 and 1), "low", "high" (the box of valid pixels; 0 and 1), "unit" (how
+ * much of a pixel is 1 of an attack's epsilon; 1). For a net whose images come normalised already,
+ * leave mean and std and set low = (0 - mean) / std, high = (1 - mean) / std, unit = 1 / std.
+ *
+ *     const char *in[] = {"input"}, *conv1[] = {"conv1"};
+ *     advrob_model_begin(ctx, 3, 32, 32, NULL, &m);
+ *     advrob_options_set_i64(o, "outputs", 8);
+ *     advrob_options_set_i64(o, "kernel", 3);
+ *     advrob_model_add(m, "conv2d", "conv1", in, 1, o);
+ *     advrob_model_add(m, "relu", "relu1", conv1, 1, NULL);
+ *
+ * Errors: E_SHAPE, E_RANGE, E_UNKNOWN (an option), E_NOMEM. */
+ADVROB_API int32_t advrob_model_begin(advrob_context *ctx, int32_t channels, int32_t height,
+                                      int32_t width, const advrob_options *options,
+                                      advrob_model **out);
+
+/* Adds the node `name` (letters, digits, '.', '_', '-') of operator `op`
+ * (advrob_component_name_at("operator", i) lists them, and their options), which reads the earlier
+ * nodes `inputs` [count]. The last node that is added is the result; a net is ready at any time. A
+ * convolution's parameters are "<name>.weight" [outputs, inputs, kernel height, width] and
+ * "<name>.bias" [outputs]; a linear layer wants its input flattened, and has weight [outputs,
+ * inputs]. Parameters are zeros (a batch norm's: its neutral values) until they are set, loaded or
+ * initialised. Errors: E_UNKNOWN (an operator, a node, an option), E_INVALID (name, number of
+ * inputs), E_SHAPE (inputs that do not fit), E_RANGE, E_LIMIT, E_BUSY, E_NOMEM; the net stays as it
+ * was. */
+ADVROB_API int32_t advrob_model_add(advrob_model *model, const char *op, const char *name,
+                                    const char *const *inputs, int32_t count,
+                                    const advrob_options *options);
+
+/* Draws all parameters: "he" (He et al. 2015, arXiv 1502.01852, equation 10: normal, variance
+ * 2 / fan-in, biases 0) or "pytorch" (its layers' default: uniform in +-1 / sqrt(fan-in)). seed -1:
+ * the context's. Errors: E_RANGE, E_BUSY. */
+ADVROB_API int32_t advrob_model_initialise(advrob_model *model, const char *how, int64_t seed);
 
 /* Loads a model file written by advrob_model_save: graph, parameters, normalisation and
  * quantization records. Any bytes are safe to load. Errors: E_IO, E_FORMAT, E_LIMIT, E_NONFINITE

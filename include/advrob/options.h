@@ -29,7 +29,7 @@ enum {
     ADVROB_TYPE_F64 = 1,       /* double; an i64 value is accepted too */
     ADVROB_TYPE_I64 = 2,       /* int64_t */
     ADVROB_TYPE_STR = 3,       /* UTF-8 text */
-    ADVROB_TYPE_F64_ARRAY = 4, /* doubles */
+    ADVROB_TYPE_F64_ARRAY = 4, /* doubles; a single number is accepted too */
     ADVROB_TYPE_HANDLE = 5,    /* a handle of this library, borrowed: it must outlive its reader */
     ADVROB_TYPE_LIST = 6       /* a list of (name, options): a list of attacks, for example */
 };
@@ -70,7 +70,7 @@ ADVROB_API int32_t advrob_options_set_text(advrob_options *options, const char *
                                            const char *text);
 
 /* What exists. `kind` is "attack", "compressor", "finetune", "model", "dataset", "loss",
- * "optimizer", "schedule", "context", "evaluation", "profile", "report" (plot and series). Counts
+ * "operator", "optimizer", "schedule", "context", "evaluation", "profile", "report" (plot and series). Counts
  * are 0 for an unknown kind or name. */
 ADVROB_API int32_t advrob_component_count(const char *kind);
 /* Name and one-line help of component `index`; NULL past the end. Static storage. */

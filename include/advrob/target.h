@@ -31,6 +31,14 @@ ADVROB_API int32_t advrob_target_from_callbacks(advrob_context *ctx, int32_t cha
                                                 advrob_backward_fn backward, void *user,
                                                 advrob_target **out);
 
+/* The box of valid values and the units of a target on callbacks, by channel, [channels] each: a
+ * radius or step of 1 is unit[c] in channel c. For a program that takes normalised images,
+ * (pixel - mean) / std: low = (0 - mean) / std, high = (1 - mean) / std, unit = 1 / std. Not while
+ * the target is attacked. Errors: E_RANGE, E_INVALID (a target on a model: give the box to the
+ * model). */
+ADVROB_API int32_t advrob_target_set_box(advrob_target *target, const double *low,
+                                         const double *high, const double *unit);
+
 /* Gives up the target; its model thaws with the last one on it. NULL is fine. */
 ADVROB_API void advrob_target_destroy(advrob_target *target);
 

@@ -17,6 +17,15 @@ int32_t advrob_target_from_callbacks(advrob_context *ctx, int32_t channels, int3
            ar_target_from_callbacks(ctx, shape, classes, low, high, forward, backward, user, out));
 }
 
+int32_t advrob_target_set_box(advrob_target *target, const double *low, const double *high,
+                              const double *unit) {
+    AR_API_PRESENT(target);
+    AR_API_PRESENT(low);
+    AR_API_PRESENT(high);
+    AR_API_PRESENT(unit);
+    AR_API(target->ctx, ar_target_set_box(target, low, high, unit));
+}
+
 void advrob_target_destroy(advrob_target *target) {
     ar_target_release(target);
 }

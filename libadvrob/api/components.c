@@ -55,7 +55,7 @@ static void model_at(int32_t i, const char **name, const char **help) {
 static const ar_option_table *model_table(int32_t i, int32_t part, const char **prefix) {
     (void)i;
     *prefix = "";
-    return part == 0 ? &ar_zoo_options : NULL;
+    return part == 0 ? &ar_frame_table : part == 1 ? &ar_zoo_options : NULL;
 }
 
 static void dataset_at(int32_t i, const char **name, const char **help) {
@@ -67,6 +67,16 @@ static const ar_option_table *dataset_table(int32_t i, int32_t part, const char 
     (void)i;
     *prefix = "";
     return part == 0 ? &ar_dataset_options : NULL;
+}
+
+static void op_at(int32_t i, const char **name, const char **help) {
+    *name = ar_op_at(i)->name;
+    *help = ar_op_at(i)->help;
+}
+
+static const ar_option_table *op_table(int32_t i, int32_t part, const char **prefix) {
+    *prefix = "";
+    return part == 0 ? ar_op_at(i)->options : NULL;
 }
 
 static void loss_at(int32_t i, const char **name, const char **help) {
@@ -150,6 +160,7 @@ static const kind kinds[] = {
     {"compressor", ar_compressor_count, compressor_at, compressor_table},
     {"finetune", ar_method_count, method_at, method_table},
     {"model", ar_zoo_count, model_at, model_table},
+    {"operator", ar_op_count, op_at, op_table},
     {"dataset", ar_dataset_format_count, dataset_at, dataset_table},
     {"loss", ar_loss_count, loss_at, no_table},
     {"optimizer", ar_optimizer_count, optimizer_at, no_table},

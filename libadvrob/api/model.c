@@ -30,6 +30,37 @@ int32_t advrob_model_build(advrob_context *ctx, const char *name, const advrob_o
     AR_API(ctx, build(ctx, name, options, out));
 }
 
+int32_t advrob_model_begin(advrob_context *ctx, int32_t channels, int32_t height, int32_t width,
+                           const advrob_options *options, advrob_model **out) {
+    ar_shape shape = {channels, height, width};
+    AR_API_PRESENT(out);
+    AR_API(ctx, ar_model_begin(ctx, shape, options, out));
+}
+
+int32_t advrob_model_add(advrob_model *model, const char *op, const char *name,
+                         const char *const *inputs, int32_t count, const advrob_options *options) {
+    AR_API_PRESENT(model);
+    AR_API_PRESENT(op);
+    AR_API_PRESENT(name);
+    AR_API_PRESENT(inputs);
+    for (int32_t i = 0; i < count; i++)
+        AR_API_PRESENT(inputs[i]);
+    AR_API(model->ctx, ar_model_add_named(model, op, name, inputs, count, options));
+}
+
+static int32_t initialise(advrob_model *model, const char *how, int64_t seed) {
+    if (strcmp(how, "he") != 0 && strcmp(how, "pytorch") != 0)
+        return ar_error(ADVROB_E_RANGE, "initialisation \"%s\", expected \"he\" or \"pytorch\"",
+                        how);
+    return ar_model_initialise(model, how, seed >= 0 ? seed : model->ctx->seed);
+}
+
+int32_t advrob_model_initialise(advrob_model *model, const char *how, int64_t seed) {
+    AR_API_PRESENT(model);
+    AR_API_PRESENT(how);
+    AR_API(model->ctx, initialise(model, how, seed));
+}
+
 static int32_t load(advrob_context *ctx, const char *path, const advrob_options *options,
                     advrob_model **out) {
     int32_t status = ar_options_check(options, "model file", NULL, 0);

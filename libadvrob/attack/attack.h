@@ -93,13 +93,17 @@ int32_t ar_attack_run(const advrob_attack *attack, advrob_target *target, ar_att
 int32_t ar_attack_rooms_create(advrob_target *target, int64_t n, ar_attack_rooms *rooms);
 void ar_attack_rooms_free(ar_attack_rooms *rooms);
 
-/* ball.c: the l-inf ball around x, cut with the box [low, high] where `clip`. Rounded inward: any
- * value between lo and hi is within epsilon of x exactly. */
-void ar_ball_bounds(int64_t n, const float *x, double epsilon, bool clip, double low, double high,
+/* ball.c: the l-inf ball around the image x, epsilon times its unit wide in each channel, cut with
+ * the target's box where `clip`. Rounded inward: any value between lo and hi is within the radius
+ * of x exactly. */
+void ar_ball_bounds(const advrob_target *target, const float *x, double epsilon, bool clip,
                     float *lo, float *hi);
-/* x uniform in the ball: x0 + u, u in [-epsilon, epsilon), kept within [lo, hi]. */
-void ar_ball_random(ar_rng *rng, int64_t n, double epsilon, const float *lo, const float *hi,
-                    float *x);
+/* The image x uniform in the ball: x0 + u, u in +-epsilon units, kept within [lo, hi]. */
+void ar_ball_random(const advrob_target *target, ar_rng *rng, double epsilon, const float *lo,
+                    const float *hi, float *x);
+/* A signed step of n images by `step` units, kept within [lo, hi]. */
+void ar_ball_step(const advrob_target *target, int64_t n, double step, const float *g,
+                  const float *lo, const float *hi, float *x);
 
 /* pgd.c: what FGSM and PGD share. */
 typedef struct ar_pgd_settings {

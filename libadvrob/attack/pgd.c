@@ -46,12 +46,11 @@ static int32_t start(const ar_attack_tile *tile, const ar_pgd_settings *s, int32
         float *x = room->x + live * size, *low = room->low + live * size;
         float *high = room->high + live * size;
         memcpy(x, tile->x + i * size, sizeof(float) * (size_t)size);
-        ar_ball_bounds(size, x, s->epsilon, s->clip, tile->target->low, tile->target->high, low,
-                       high);
+        ar_ball_bounds(tile->target, x, s->epsilon, s->clip, low, high);
         if (s->random_start) {
             ar_rng rng;
             ar_rng_init(&rng, tile->attack->seed, AR_RNG_ATTACK, tile->ids[i], restart, 0);
-            ar_ball_random(&rng, size, s->epsilon, low, high, x);
+            ar_ball_random(tile->target, &rng, s->epsilon, low, high, x);
         }
         room->y[live] = tile->y[i];
         room->slot[live++] = i;
@@ -79,13 +78,8 @@ static int32_t step_block(const ar_attack_tile *tile, const ar_pgd_settings *s, 
             memcpy(tile->adversarial + slot * size, x + i * size, sizeof(float) * (size_t)size);
         }
     AR_TRY(target->backward(target, room->session, n, x, room->dlogits, room->gradient));
-    ar_step_call step = {.n = n * size,
-                         .x = x,
-                         .g = room->gradient,
-                         .lo = room->low + first * size,
-                         .hi = room->high + first * size,
-                         .step = (float)s->step};
-    target->ctx->kernels->step(&step);
+    ar_ball_step(target, n, s->step, room->gradient, room->low + first * size,
+                 room->high + first * size, x);
 out:
     return status;
 }

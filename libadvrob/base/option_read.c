@@ -245,6 +245,12 @@ static int32_t read_array(const reader *r, const ar_entry *e, ar_f64_array *out)
         AR_TRY(ar_arena_alloc(r->arena, count, sizeof *values, "an option's array", &block));
         values = block;
         if (count > 0) memcpy(values, e->values, count * sizeof *values);
+    } else if (e->type == ADVROB_TYPE_F64 || e->type == ADVROB_TYPE_I64) {
+        void *block;
+        AR_TRY(ar_arena_alloc(r->arena, 1, sizeof *values, "an option's array", &block));
+        values = block;
+        values[0] = e->type == ADVROB_TYPE_F64 ? e->f64 : (double)e->i64;
+        count = 1;
     } else {
         return refuse_entry(r, ADVROB_E_INVALID, e, "");
     }

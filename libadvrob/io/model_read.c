@@ -357,10 +357,31 @@ out:
     return status;
 }
 
+/* "box" for all channels, or "low", "high" and "unit" by channel. */
+static int32_t read_box(reader *r, size_t channels) {
+    static const char *const keys[3] = {"low", "high", "unit"};
+    int32_t status = ADVROB_OK;
+    double *values[3], one = 1;
+    ar_f64_array arrays[3];
+    if (ar_json_get(r->graph, "low") == NULL) {
+        AR_TRY(get_numbers(r, "graph", r->graph, "box", 2, &values[0]));
+        for (int32_t i = 0; i < 3; i++)
+            arrays[i] = (ar_f64_array){i < 2 ? &values[0][i] : &one, 1};
+    } else {
+        for (int32_t i = 0; i < 3; i++) {
+            AR_TRY(get_numbers(r, "graph", r->graph, keys[i], channels, &values[i]));
+            arrays[i] = (ar_f64_array){values[i], channels};
+        }
+    }
+    AR_TRY(within(r, "graph", ar_model_set_box(r->model, &arrays[0], &arrays[1], &arrays[2])));
+out:
+    return status;
+}
+
 /* Creates the model with all but its nodes. */
 static int32_t read_frame(reader *r) {
     int32_t status = ADVROB_OK, input[3] = {0};
-    double *mean = NULL, *std = NULL, *box = NULL;
+    double *mean = NULL, *std = NULL;
     const char *zoo = "";
     AR_TRY(get_integers(r, "graph", r->graph, "input", 1, 3, input));
     ar_shape shape = {input[0], input[1], input[2]};
@@ -370,12 +391,7 @@ static int32_t read_frame(reader *r) {
     AR_TRY(get_numbers(r, "graph", r->graph, "std", channels, &std));
     AR_TRY(within(r, "graph", ar_model_create(r->ctx, shape, &r->model)));
     AR_TRY(within(r, "graph", ar_model_set_normalisation(r->model, mean, channels, std, channels)));
-    AR_TRY(get_numbers(r, "graph", r->graph, "box", 2, &box));
-    if (!(box[0] < box[1]) || !isfinite((float)box[0]) || !isfinite((float)box[1]))
-        AR_FAIL(ADVROB_E_FORMAT, "%.200s: graph: box %g to %g, expected the low end first", r->name,
-                box[0], box[1]);
-    r->model->low = box[0];
-    r->model->high = box[1];
+    AR_TRY(read_box(r, channels));
     if (ar_json_get(r->graph, "zoo") != NULL) AR_TRY(get_name(r, "graph", r->graph, "zoo", &zoo));
     ar_copy_text(r->model->zoo, sizeof r->model->zoo, zoo);
 out:

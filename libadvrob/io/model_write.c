@@ -88,6 +88,31 @@ static void write_node(ar_buffer *b, const advrob_model *model, const ar_node *n
     ar_buffer_bytes(b, "}", 1);
 }
 
+static void write_doubles(ar_buffer *b, const char *key, const double *values, int32_t count) {
+    write_key(b, key);
+    for (int32_t i = 0; i < count; i++) {
+        ar_buffer_bytes(b, i == 0 ? "[" : ",", 1);
+        ar_json_write_f64(b, values[i]);
+    }
+    ar_buffer_bytes(b, "]", 1);
+}
+
+/* The box: one for all channels where they have the same. */
+static void write_box(ar_buffer *b, const advrob_model *model) {
+    int32_t channels = model->nodes[0].shape.c;
+    const double all[2] = {model->low[0], model->high[0]};
+    bool same = true;
+    for (int32_t c = 0; c < channels; c++)
+        same = same && model->low[c] == all[0] && model->high[c] == all[1] && model->unit[c] == 1;
+    if (same) {
+        write_doubles(b, "box", all, 2);
+        return;
+    }
+    write_doubles(b, "low", model->low, channels);
+    write_doubles(b, "high", model->high, channels);
+    write_doubles(b, "unit", model->unit, channels);
+}
+
 static int32_t write_graph(writer *w) {
     const advrob_model *model = w->model;
     ar_buffer *b = &w->graph;
@@ -95,8 +120,7 @@ static int32_t write_graph(writer *w) {
     ar_buffer_add(b, "{\"input\":[%d,%d,%d]", input.c, input.h, input.w);
     write_reals(b, "mean", model->mean, input.c);
     write_reals(b, "std", model->std, input.c);
-    write_key(b, "box");
-    ar_buffer_add(b, "[%g,%g]", model->low, model->high);
+    write_box(b, model);
     if (model->zoo[0] != 0) write_text(b, "zoo", model->zoo);
     write_key(b, "nodes");
     ar_buffer_bytes(b, "[", 1);
@@ -175,10 +199,9 @@ static int32_t check(const advrob_model *model, const char *path) {
     if (model->node_count < 2)
         return ar_error(ADVROB_E_INVALID, "%.200s: a model without nodes, expected at least one",
                         path);
-    if (!isfinite(model->low) || !isfinite(model->high))
-        return ar_error(ADVROB_E_NONFINITE, "%.200s: box %g to %g, expected finite numbers", path,
-                        model->low, model->high);
-    int32_t status = ar_model_check_finite(model);
+    int32_t status =
+        ar_check_box((size_t)model->nodes[0].shape.c, model->low, model->high, model->unit);
+    if (status >= 0) status = ar_model_check_finite(model);
     if (status < 0) return ar_error(status, "%.200s: %s", path, ar_message());
     return ADVROB_OK;
 }

@@ -14,7 +14,6 @@ int32_t ar_model_create(advrob_context *ctx, ar_shape input, advrob_model **out)
     model = block;
     model->ctx = ctx;
     model->references = 1;
-    model->high = 1;
     model->version = 1;
     pthread_mutex_init(&model->lock, NULL);
     ar_context_retain(ctx);
@@ -22,8 +21,12 @@ int32_t ar_model_create(advrob_context *ctx, ar_shape input, advrob_model **out)
     model->mean = block;
     AR_TRY(ar_calloc(&ctx->memory, (size_t)input.c, sizeof(ar_real), "normalisation", &block));
     model->std = block;
+    AR_TRY(ar_calloc(&ctx->memory, 3 * (size_t)input.c, sizeof(double), "box", &block));
+    model->low = block;
+    model->high = model->low + input.c;
+    model->unit = model->high + input.c;
     for (int32_t c = 0; c < input.c; c++)
-        model->std[c] = 1;
+        model->std[c] = model->high[c] = model->unit[c] = 1;
     AR_TRY(ar_calloc(&ctx->memory, 1, sizeof(ar_node), "node", &block));
     model->nodes = block;
     model->node_count = 1;
@@ -62,6 +65,7 @@ void ar_model_release(advrob_model *model) {
     ar_free(&ctx->memory, model->slab);
     ar_free(&ctx->memory, model->mean);
     ar_free(&ctx->memory, model->std);
+    ar_free(&ctx->memory, model->low);
     ar_free(&ctx->memory, model->summary);
     pthread_mutex_destroy(&model->lock);
     ar_free(&ctx->memory, model);
@@ -123,6 +127,9 @@ static int32_t add_parameters(advrob_model *model, ar_node *node, const ar_shape
     memset(model->slab + model->slab_count, 0,
            (size_t)(slab_count - model->slab_count) * sizeof(ar_real));
     memcpy(model->parameters + model->parameter_count, fresh, sizeof(ar_parameter) * added);
+    for (int32_t i = 0; i < added; i++)
+        for (int64_t k = 0; k < fresh[i].count && fresh[i].constant; k++)
+            model->slab[fresh[i].offset + k] = fresh[i].initial;
     model->parameter_count += added;
     model->slab_count = slab_count;
 out:
@@ -200,8 +207,7 @@ int32_t ar_model_begin_like(advrob_context *ctx, const advrob_model *model, advr
     int32_t status = ar_model_create(ctx, model->nodes[0].shape, &fresh);
     if (status < 0) return status;
     memcpy(fresh->zoo, model->zoo, sizeof fresh->zoo);
-    fresh->low = model->low;
-    fresh->high = model->high;
+    memcpy(fresh->low, model->low, 3 * sizeof(double) * (size_t)model->nodes[0].shape.c);
     for (int32_t c = 0; c < model->nodes[0].shape.c; c++) {
         fresh->mean[c] = model->mean[c];
         fresh->std[c] = model->std[c];

@@ -42,9 +42,12 @@ int32_t ar_model_initialise(advrob_model *model, const char *how, int64_t seed) 
 }
 
 void ar_model_noise(const advrob_model *model, int64_t n, float *x) {
-    double range = model->high - model->low;
+    int64_t pixels = ar_shape_pixels(model->nodes[0].shape), channels = model->nodes[0].shape.c;
     ar_rng rng;
     ar_rng_init(&rng, 0, AR_RNG_SYNTHETIC, 0, 0, 0);
-    for (int64_t i = 0; i < n * ar_shape_count(model->nodes[0].shape); i++)
-        x[i] = (float)(model->low + range * (double)ar_rng_uniform(&rng));
+    for (int64_t i = 0; i < n * channels * pixels; i++) {
+        int64_t c = i / pixels % channels;
+        double range = model->high[c] - model->low[c];
+        x[i] = (float)(model->low[c] + range * (double)ar_rng_uniform(&rng));
+    }
 }

@@ -64,29 +64,48 @@ struct advrob_model {
     ar_real *slab; /* all parameters, running statistics included */
     int64_t slab_count;
     ar_real *mean, *std; /* [channels]: a value is (pixel - mean) / std */
-    double low, high;    /* the box of valid pixels */
+    /* [channels]: the box of valid values, and how much of a value is 1 of an attack's epsilon. */
+    double *low, *high, *unit;
     uint64_t version;    /* raised with every change of a parameter or quantization record */
     char *summary;
     pthread_mutex_t lock;           /* guards `programs` */
     struct ar_program *programs[2]; /* with running statistics, with the batch's */
 };
 
-/* An empty graph with its input node. mean and std 0 and 1, box [0, 1]. */
+/* An empty graph with its input node. mean and std 0 and 1, box [0, 1], units 1. */
 int32_t ar_model_create(advrob_context *ctx, ar_shape input, advrob_model **out);
 /* One with the input, normalisation, box and zoo name of `model`, and no further nodes yet. */
 int32_t ar_model_begin_like(advrob_context *ctx, const advrob_model *model, advrob_model **out);
 void ar_model_retain(advrob_model *model);
 void ar_model_release(advrob_model *model); /* NULL is fine */
 
-/* Adds a node; its number goes to *out. Parameters are created as zeros. name: distinct, letters,
+/* Adds a node; its number goes to *out. Parameters are created as zeros, or as
+ * their constant. name: distinct, letters,
  * digits, '.', '_', '-'. E_UNKNOWN (op), E_INVALID (name, inputs), E_SHAPE, E_RANGE, E_LIMIT. */
 int32_t ar_model_add(advrob_model *model, const char *op, const char *name,
                      const int32_t inputs[AR_MAX_INPUTS], const ar_attributes *attributes,
                      int32_t *out);
 
+/* The same with the options of the operator, and inputs by name. */
+int32_t ar_model_add_named(advrob_model *model, const char *op, const char *name,
+                           const char *const *inputs, int32_t count, const advrob_options *options);
+
 /* Normalisation: n values are 1 or the number of input channels. E_RANGE (std <= 0, not finite). */
 int32_t ar_model_set_normalisation(advrob_model *model, const double *mean, size_t n_mean,
                                    const double *std, size_t n_std);
+
+/* build.c: normalisation, box and units as options, and a graph that begins with them. */
+extern const ar_option_table ar_frame_table;
+int32_t ar_model_read_frame(advrob_model *model, const char *who, const advrob_options *options,
+                            ar_arena *arena);
+int32_t ar_model_begin(advrob_context *ctx, ar_shape input, const advrob_options *options,
+                       advrob_model **out);
+/* Box and units: each has as many values as there are channels, or one, or none (it stays).
+ * E_RANGE. */
+int32_t ar_model_set_box(advrob_model *model, const ar_f64_array *low, const ar_f64_array *high,
+                         const ar_f64_array *unit);
+/* E_RANGE unless low < high and unit > 0, all finite, in every channel. */
+int32_t ar_check_box(size_t channels, const double *low, const double *high, const double *unit);
 
 /* Draws all parameters: "he" (He et al. 2015: normal, variance 2 / fan_in, biases 0) or "pytorch"
  * (its layers' default: uniform in +-1 / sqrt(fan_in), weights and biases). */

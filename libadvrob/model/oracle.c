@@ -3,6 +3,7 @@
 #include "oracle.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "op/loss.h"
 #include "program.h"
@@ -80,6 +81,7 @@ static int32_t new_model_target(advrob_model *model, bool batch_statistics, advr
     target->classes = ar_model_classes(model);
     target->low = model->low;
     target->high = model->high;
+    target->unit = model->unit;
     target->concurrent = target->has_backward = true;
     target->preferred_batch = AR_MAX_LANES;
     target->open = model_open;
@@ -187,22 +189,49 @@ static int32_t callback_backward(advrob_target *target, void *session, int32_t n
     return check_answer("backward", n * ar_shape_count(target->shape), dx);
 }
 
+static void callback_destroy(advrob_target *target) {
+    ar_free(&target->ctx->memory, target->low);
+}
+
+int32_t ar_target_set_box(advrob_target *target, const double *low, const double *high,
+                          const double *unit) {
+    size_t channels = (size_t)target->shape.c;
+    if (target->model != NULL)
+        return ar_error(ADVROB_E_INVALID,
+                        "the target stands on a model: its box is the model's, set it there");
+    int32_t status = ar_check_box(channels, low, high, unit);
+    if (status < 0) return status;
+    memcpy(target->low, low, sizeof(double) * channels);
+    memcpy(target->high, high, sizeof(double) * channels);
+    memcpy(target->unit, unit, sizeof(double) * channels);
+    return ADVROB_OK;
+}
+
 int32_t ar_target_from_callbacks(advrob_context *ctx, ar_shape shape, int32_t classes, double low,
                                  double high, advrob_forward_fn forward,
                                  advrob_backward_fn backward, void *user, advrob_target **out) {
     int32_t status = ADVROB_OK;
+    const double one = 1;
     advrob_target *target = NULL;
+    void *block;
     AR_TRY(ar_shape_check("target", shape));
     if (classes < 2 || classes > AR_MAX_DIM)
         AR_FAIL(ADVROB_E_RANGE, "target: %d classes, expected 2 to %d", classes, AR_MAX_DIM);
-    if (!(low < high) || !isfinite(low) || !isfinite(high))
-        AR_FAIL(ADVROB_E_RANGE, "target: box [%g, %g], expected finite low < high", low, high);
+    AR_TRY(ar_check_box(1, &low, &high, &one));
     if (forward == NULL) AR_FAIL(ADVROB_E_INVALID, "target: the forward callback is NULL");
     AR_TRY(new_target(ctx, &target));
+    target->destroy = callback_destroy;
+    AR_TRY(ar_calloc(&ctx->memory, 3 * (size_t)shape.c, sizeof(double), "target", &block));
+    target->low = block;
+    target->high = target->low + shape.c;
+    target->unit = target->high + shape.c;
+    for (int32_t c = 0; c < shape.c; c++) {
+        target->low[c] = low;
+        target->high[c] = high;
+        target->unit[c] = 1;
+    }
     target->shape = shape;
     target->classes = classes;
-    target->low = low;
-    target->high = high;
     target->has_backward = backward != NULL;
     target->open = callback_open;
     target->close = callback_close;
@@ -212,7 +241,9 @@ int32_t ar_target_from_callbacks(advrob_context *ctx, ar_shape shape, int32_t cl
     target->callback_backward = backward;
     target->user = user;
     *out = target;
+    target = NULL;
 out:
+    ar_target_release(target);
     return status;
 }
 
@@ -246,14 +277,15 @@ int32_t ar_target_check_labels(const advrob_target *target, int64_t n, const int
 }
 
 int32_t ar_target_check_pixels(const advrob_target *target, int64_t n, const float *x) {
-    int64_t size = ar_shape_count(target->shape);
-    float low = (float)target->low, high = (float)target->high; /* as clipping has them */
+    int64_t size = ar_shape_count(target->shape), pixels = ar_shape_pixels(target->shape);
     for (int64_t i = 0; i < n * size; i++) {
-        if (x[i] >= low && x[i] <= high) continue;
+        int64_t c = i / pixels % target->shape.c;
+        /* Bounds as clipping has them. */
+        if (x[i] >= (float)target->low[c] && x[i] <= (float)target->high[c]) continue;
         return ar_error(isfinite(x[i]) ? ADVROB_E_RANGE : ADVROB_E_NONFINITE,
                         "image %lld, pixel %lld is %g, expected a value in [%g, %g]",
-                        (long long)(i / size), (long long)(i % size), (double)x[i], target->low,
-                        target->high);
+                        (long long)(i / size), (long long)(i % size), (double)x[i], target->low[c],
+                        target->high[c]);
     }
     return ADVROB_OK;
 }

@@ -13,7 +13,7 @@ struct advrob_target {
     _Atomic int32_t references;
     ar_shape shape;
     int32_t classes;
-    double low, high; /* box of valid pixels */
+    double *low, *high, *unit; /* [channels], as a model's */
     bool concurrent;  /* tiles may run at the same time; otherwise whole batches, serially, on
                        * the caller's thread */
     bool has_backward;
@@ -43,6 +43,9 @@ int32_t ar_target_from_model_batch(advrob_model *model, int64_t batch, advrob_ta
 int32_t ar_target_from_callbacks(advrob_context *ctx, ar_shape shape, int32_t classes, double low,
                                  double high, advrob_forward_fn forward,
                                  advrob_backward_fn backward, void *user, advrob_target **out);
+/* Box and units of a target on callbacks; a model's are its own (E_INVALID). E_RANGE. */
+int32_t ar_target_set_box(advrob_target *target, const double *low, const double *high,
+                          const double *unit);
 void ar_target_retain(advrob_target *target);
 void ar_target_release(advrob_target *target); /* NULL is fine */
 

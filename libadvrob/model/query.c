@@ -116,14 +116,12 @@ uint64_t ar_model_digest(const advrob_model *model) {
         hash = ar_fnv(hash, &node->shape, sizeof node->shape);
         hash = ar_fnv(hash, &node->attributes.bias, sizeof node->attributes.bias);
         double more[5] = {node->attributes.epsilon, node->attributes.momentum,
-                          node->attributes.rate, node->attributes.before,
-                          node->attributes.after};
+                          node->attributes.rate, node->attributes.before, node->attributes.after};
         for (int32_t k = 0; k < 5; k++)
             if (more[k] != 0) hash = ar_fnv(ar_fnv(hash, &k, sizeof k), &more[k], sizeof more[k]);
         hash = hash_quant(hash_quant(hash, &node->output), &node->weights);
     }
-    hash = ar_fnv(hash, &model->low, sizeof model->low);
-    hash = ar_fnv(hash, &model->high, sizeof model->high);
+    hash = ar_fnv(hash, model->low, 3 * sizeof(double) * channels);
     hash = ar_fnv(hash, model->mean, sizeof(ar_real) * channels);
     hash = ar_fnv(hash, model->std, sizeof(ar_real) * channels);
     return ar_fnv(hash, model->slab, sizeof(ar_real) * (size_t)model->slab_count);

@@ -25,6 +25,7 @@ static void backward(const ar_op_call *call) {
 const ar_op ar_op_add = {
     .name = "add",
     .help = "sum of two values",
+    .options = &ar_op_no_options,
     .inputs = 2,
     .prune = AR_PRUNE_TIES,
     .infer = infer,

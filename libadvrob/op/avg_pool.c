@@ -9,6 +9,7 @@ static int32_t infer(const ar_attributes *attributes, const ar_shape *in, ar_sha
 const ar_op ar_op_avg_pool = {
     .name = "avg_pool",
     .help = "mean of a window",
+    .options = &ar_op_pool_options,
     .inputs = 1,
     .prune = AR_PRUNE_KEEPS,
     .pools = true,

@@ -116,6 +116,7 @@ static void backward(const ar_op_call *call) {
 const ar_op ar_op_batch_norm = {
     .name = "batch_norm",
     .help = "normalisation by channel, by running or by the batch's statistics",
+    .options = &ar_op_norm_options,
     .inputs = 1,
     .prune = AR_PRUNE_KEEPS,
     .fuses_relu = true,

@@ -46,6 +46,7 @@ static void backward(const ar_op_call *call) {
 const ar_op ar_op_concat = {
     .name = "concat",
     .help = "channels of two values, one behind the other",
+    .options = &ar_op_no_options,
     .inputs = 2,
     .prune = AR_PRUNE_JOINS,
     .infer = infer,

@@ -133,6 +133,7 @@ static ar_op_work work(const ar_op_setup *setup, const void *prepared, int32_t p
 const ar_op ar_op_conv2d = {
     .name = "conv2d",
     .help = "convolution with weight [out, in, kh, kw] and bias",
+    .options = &ar_op_conv_options,
     .inputs = 1,
     .prune = AR_PRUNE_PRODUCES,
     .fuses_relu = true,

@@ -59,6 +59,7 @@ static void backward(const ar_op_call *call) {
 const ar_op ar_op_dropout = {
     .name = "dropout",
     .help = "sets a share of the values to 0 in training",
+    .options = &ar_op_dropout_options,
     .inputs = 1,
     .prune = AR_PRUNE_KEEPS,
     .infer = infer,

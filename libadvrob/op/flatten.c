@@ -36,6 +36,7 @@ static void backward(const ar_op_call *call) {
 const ar_op ar_op_flatten = {
     .name = "flatten",
     .help = "an image as one row of features",
+    .options = &ar_op_no_options,
     .inputs = 1,
     .prune = AR_PRUNE_SPREADS,
     .infer = infer,

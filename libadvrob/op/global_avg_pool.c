@@ -21,6 +21,7 @@ static int32_t prepare(const ar_op_setup *setup, const void **prepared) {
 const ar_op ar_op_global_avg_pool = {
     .name = "global_avg_pool",
     .help = "mean of each channel",
+    .options = &ar_op_no_options,
     .inputs = 1,
     .prune = AR_PRUNE_KEEPS,
     .infer = infer,

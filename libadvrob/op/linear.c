@@ -44,6 +44,7 @@ static void pack(const ar_op_setup *setup, const void *prepared,
 const ar_op ar_op_linear = {
     .name = "linear",
     .help = "linear layer with weight [out, in] and bias",
+    .options = &ar_op_linear_options,
     .inputs = 1,
     .prune = AR_PRUNE_PRODUCES,
     .fuses_relu = true,

@@ -28,6 +28,7 @@ static void backward(const ar_op_call *call) {
 const ar_op ar_op_max_pool = {
     .name = "max_pool",
     .help = "largest value of a window",
+    .options = &ar_op_pool_options,
     .inputs = 1,
     .prune = AR_PRUNE_KEEPS,
     .pools = true,

@@ -120,6 +120,7 @@ typedef struct ar_op_gradient {
 
 typedef struct ar_op {
     const char *name, *help;
+    const ar_option_table *options; /* one of those below: what its node can be told */
     int32_t inputs;
     int32_t prune; /* AR_PRUNE_* */
     bool fuses_relu, fuses_gate, fuses_residual;
@@ -166,6 +167,13 @@ void ar_op_hand_on(const ar_kernels *kernels, int64_t n, const ar_real *dy, ar_r
 
 /* The call's share of n items; false: there is none for it. */
 bool ar_op_share(const ar_op_call *call, int32_t n, ar_span *out);
+
+/* attributes.c: the options of nodes, and a node's attributes as its options say. E_UNKNOWN, E_RANGE
+ * and E_INVALID name `who` and the option. */
+extern const ar_option_table ar_op_conv_options, ar_op_pool_options, ar_op_linear_options,
+    ar_op_norm_options, ar_op_dropout_options, ar_op_pad_options, ar_op_no_options;
+int32_t ar_op_read_options(const ar_op *op, const char *who, const advrob_options *options,
+                           ar_arena *arena, ar_attributes *out);
 
 /* Registry. */
 int32_t ar_op_count(void);

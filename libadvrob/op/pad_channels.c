@@ -41,6 +41,7 @@ static void backward(const ar_op_call *call) {
 const ar_op ar_op_pad_channels = {
     .name = "pad_channels",
     .help = "the input between channels of zeros",
+    .options = &ar_op_pad_options,
     .inputs = 1,
     .prune = AR_PRUNE_PADS,
     .infer = infer,

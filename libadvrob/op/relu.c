@@ -23,6 +23,7 @@ static void backward(const ar_op_call *call) {
 const ar_op ar_op_relu = {
     .name = "relu",
     .help = "max(x, 0)",
+    .options = &ar_op_no_options,
     .inputs = 1,
     .prune = AR_PRUNE_KEEPS,
     .infer = infer,

@@ -163,6 +163,16 @@ static void test_models(void **state) {
     NO(advrob_model_build(NULL, "tiny", NULL, &m));
     NO(advrob_model_build(ctx, NULL, NULL, &m));
     NO(advrob_model_build(ctx, "tiny", NULL, NULL));
+    const char *none[] = {NULL}, *input[] = {"input"};
+    NO(advrob_model_begin(NULL, 1, SIDE, SIDE, NULL, &m));
+    NO(advrob_model_begin(ctx, 1, SIDE, SIDE, NULL, NULL));
+    NO(advrob_model_add(NULL, "relu", "a", input, 1, NULL));
+    NO(advrob_model_add(model, NULL, "a", input, 1, NULL));
+    NO(advrob_model_add(model, "relu", NULL, input, 1, NULL));
+    NO(advrob_model_add(model, "relu", "a", NULL, 1, NULL));
+    NO(advrob_model_add(model, "relu", "a", none, 1, NULL));
+    NO(advrob_model_initialise(NULL, "he", 0));
+    NO(advrob_model_initialise(model, NULL, 0));
     NO(advrob_model_load(NULL, "/", NULL, &m));
     NO(advrob_model_load(ctx, NULL, NULL, &m));
     NO(advrob_model_load(ctx, "/", NULL, NULL));
@@ -221,6 +231,11 @@ static void test_targets(void **state) {
     NO(advrob_target_from_callbacks(NULL, 1, 8, 8, 2, 0, 1, forward, NULL, NULL, &t));
     NO(advrob_target_from_callbacks(ctx, 1, 8, 8, 2, 0, 1, NULL, NULL, NULL, &t));
     NO(advrob_target_from_callbacks(ctx, 1, 8, 8, 2, 0, 1, forward, NULL, NULL, NULL));
+    const double low = 0, high = 1, unit = 1;
+    NO(advrob_target_set_box(NULL, &low, &high, &unit));
+    NO(advrob_target_set_box(target, NULL, &high, &unit));
+    NO(advrob_target_set_box(target, &low, NULL, &unit));
+    NO(advrob_target_set_box(target, &low, &high, NULL));
     RUNS(advrob_target_destroy(NULL));
     NO(advrob_target_shape(NULL, shape));
     NO(advrob_target_shape(target, NULL));

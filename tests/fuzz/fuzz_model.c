@@ -14,7 +14,7 @@ static void check_record(const ar_quant *record, int64_t channels) {
 }
 
 static void check_model(const advrob_model *m) {
-    HOLDS(m->node_count >= 2 && m->low < m->high);
+    HOLDS(m->node_count >= 2 && m->low[0] < m->high[0]);
     for (int32_t i = 0; i < m->node_count; i++) {
         const ar_node *node = &m->nodes[i];
         HOLDS((i == 0) == (node->op == NULL) && ar_model_find_node(m, node->name) == i);

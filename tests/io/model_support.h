@@ -72,7 +72,7 @@ static inline advrob_model *zoo_model(const char *name, bool quantized) {
         m->mean[c] = (ar_real)(0.1307 + c / 7.0);
         m->std[c] = (ar_real)(1 / (3.0 + c));
     }
-    m->low = -1 / 3.0;
+    m->low[0] = -1 / 3.0;
     m->high = 1.1;
     if (!quantized) return m;
     set_record(m, &m->nodes[0].output, 8, 1);

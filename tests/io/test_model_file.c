@@ -43,7 +43,7 @@ static void test_round_trip_odd(void **state) {
     double mean[] = {-1e30, 1e-40, 0.1}, std[] = {1e-37, 3e38, 0.1};
     good(ar_model_create(ctx, (ar_shape){3, 5, 4}, &m));
     good(ar_model_set_normalisation(m, mean, 3, std, 3));
-    m->low = -3e38;
+    m->low[0] = -3e38;
     m->high = 5e-324;
     int32_t status = ar_model_add(m, "conv2d", name, inputs, &a, &inputs[0]);
     if (status < 0) { /* over the longest name */

@@ -193,12 +193,27 @@ static void check_ball(const char *where, int64_t n, const float *x, const float
     }
 }
 
+/* A target that is but a box, for images of one channel. */
+typedef struct box {
+    double low, high, unit;
+    advrob_target target;
+} box;
+
+static const advrob_target *make_box(box *b, int32_t pixels, double low, double high) {
+    *b = (box){low, high, 1, {.shape = {1, 1, pixels}}};
+    b->target.low = &b->low;
+    b->target.high = &b->high;
+    b->target.unit = &b->unit;
+    return &b->target;
+}
+
 static const double epsilons[] = {8.0 / 255, 0.1, 0.3, 1e-7, 0, 3e-45, 1e-300, 2.0 / 3, 1e6};
 enum { EPSILONS = sizeof epsilons / sizeof epsilons[0] };
 
 static void test_bounds(void **state) {
     (void)state;
     enum { N = 20000 };
+    box b;
     float *x = draw_images(N, 1, 8), *low = malloc(sizeof(float) * N);
     float *high = malloc(sizeof(float) * N);
     for (int32_t i = 0; i < 40; i++) /* and what is awkward: powers of two, tiny, the ends */
@@ -206,7 +221,7 @@ static void test_bounds(void **state) {
     for (int32_t e = 0; e < EPSILONS; e++)
         for (int32_t clip = 0; clip < 2; clip++) {
             int64_t tight = 0;
-            ar_ball_bounds(N, x, epsilons[e], clip != 0, 0, 1, low, high);
+            ar_ball_bounds(make_box(&b, N, 0, 1), x, epsilons[e], clip != 0, low, high);
             check_ball("low", N, x, low, epsilons[e], clip != 0, 0, 1);
             check_ball("high", N, x, high, epsilons[e], clip != 0, 0, 1);
             for (int32_t i = 0; i < N; i++) {
@@ -290,8 +305,8 @@ static void test_random_start(void **state) {
             ar_rng rng;
             memset(expected, 0, sizeof expected);
             ar_rng_init(&rng, ctx->seed, AR_RNG_ATTACK, i, restart, 0);
-            ar_ball_bounds(PIXELS, expected, 0.3, true, -10, 10, low, high);
-            ar_ball_random(&rng, PIXELS, 0.3, low, high, expected);
+            ar_ball_bounds(target, expected, 0.3, true, low, high);
+            ar_ball_random(target, &rng, 0.3, low, high, expected);
             bool same = memcmp(a + i * PIXELS, expected, sizeof expected) == 0;
             assert_true(same == (restart == 0));
         }
@@ -342,8 +357,8 @@ static void test_worst_run(void **state) {
                 ar_rng rng;
                 memcpy(start, x + i * PIXELS, sizeof start);
                 ar_rng_init(&rng, ctx->seed, AR_RNG_ATTACK, i, run, 0);
-                ar_ball_bounds(PIXELS, start, 0.2, true, 0, 1, low, high);
-                ar_ball_random(&rng, PIXELS, 0.2, low, high, start);
+                ar_ball_bounds(target, start, 0.2, true, low, high);
+                ar_ball_random(target, &rng, 0.2, low, high, start);
                 forward(&m, 1, start, z);
                 if ((double)z[1] - (double)z[0] <= largest) continue;
                 largest = (double)z[1] - (double)z[0];

@@ -337,10 +337,10 @@ static void test_alone(void **state) {
         advrob_model *model = open_net(ctx, nets[k]), *small = NULL, *loaded = NULL;
         const double mean = 0.3, std = 0.4;
         test_ok(ar_model_set_normalisation(model, &mean, 1, &std, 1));
-        model->low = -0.5;
-        model->high = 1.5;
+        model->low[0] = -0.5;
+        model->high[0] = 1.5;
         test_ok(prune(model, "sparsity=0.6", &small));
-        assert_true(small->low == -0.5 && small->high == 1.5);
+        assert_true(small->low[0] == -0.5 && small->high[0] == 1.5);
         assert_true(small->mean[0] == 0.3f && small->std[0] == 0.4f);
         assert_string_equal(small->zoo, model->zoo);
         ar_model_release(model);

@@ -345,7 +345,7 @@ static void test_box(void **state) {
     advrob_context *ctx = open_context(NULL, 1);
     advrob_dataset *data = test_dataset(ctx, 20, shape, CLASSES, 0.3, 3);
     advrob_model *model = test_zoo(ctx, "tiny");
-    model->low = 0.4;
+    model->low[0] = 0.4;
     assert_int_equal(finetune_run(model, "pgd_at", "epochs=1", data, NULL, NULL), ADVROB_E_RANGE);
     assert_non_null(strstr(ar_message(), "[0.4, 1]"));
     ar_model_release(model);

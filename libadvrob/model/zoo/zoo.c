@@ -10,14 +10,11 @@ static const ar_zoo_net *const nets[] = {
 #undef AR_ZOO
 
 typedef struct zoo_options {
-    ar_f64_array mean, std;
     int64_t classes, seed;
     const char *init, *weights;
 } zoo_options;
 
 static const ar_option entries[] = {
-    AR_F64_ARRAY(zoo_options, mean, -1e6, 1e6, "mean of the pixels, one value or one a channel"),
-    AR_F64_ARRAY(zoo_options, std, 1e-9, 1e6, "deviation of the pixels, likewise"),
     AR_I64(zoo_options, classes, 0, 0, 65536, "number of classes; 0: the net's own"),
     AR_I64(zoo_options, seed, -1, -1, 9e15, "seed of the initial weights; -1: the context's"),
     AR_STR(zoo_options, init, "he", "he|pytorch", "distribution of the initial weights"),
@@ -52,17 +49,16 @@ int32_t ar_zoo_build(advrob_context *ctx, const char *name, const advrob_options
     zoo_options o;
     ar_arena arena;
     char who[AR_NAME_SIZE + 8];
-    ar_option_scope scope = {"", &ar_zoo_options};
+    const ar_option_scope scopes[] = {{"", &ar_frame_table}, {"", &ar_zoo_options}};
     ar_arena_init(&arena, &ctx->memory);
     AR_TRY(find(name, &net));
     ar_format(who, sizeof who, "model %s", net->name);
-    AR_TRY(ar_options_check(options, who, &scope, 1));
+    AR_TRY(ar_options_check(options, who, scopes, 2));
     AR_TRY(ar_options_read(options, who, "", &ar_zoo_options, &arena, &o));
     AR_TRY(ar_model_create(ctx, net->input, &model));
     ar_copy_text(model->zoo, sizeof model->zoo, net->name);
     AR_TRY(net->build(model, o.classes > 0 ? (int32_t)o.classes : net->classes));
-    AR_TRY(
-        ar_model_set_normalisation(model, o.mean.values, o.mean.count, o.std.values, o.std.count));
+    AR_TRY(ar_model_read_frame(model, who, options, &arena));
     AR_TRY(ar_model_initialise(model, o.init, o.seed >= 0 ? o.seed : ctx->seed));
     *out = model;
     model = NULL;
