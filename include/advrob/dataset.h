@@ -16,9 +16,13 @@ extern "C" {
 
 typedef struct advrob_dataset advrob_dataset;
 
-/* Opens the files of a known dataset in folder `dir`. Names: "mnist", "fashion-mnist" (IDX, plain
- * or .gz). Options: "split" ("train", "test"), "limit" (the first n images; 0 = all).
- * Errors: E_UNKNOWN, E_IO (missing), E_FORMAT (truncated, wrong magic), E_RANGE (a label),
+/* Opens the files of a known dataset in folder `dir`; each may be plain or .gz. Names:
+ *   "mnist", "fashion-mnist": IDX files, images [n, 1, 28, 28].
+ *   "cifar10": data_batch_1.bin ... data_batch_5.bin and test_batch.bin, there or in the folder
+ *   cifar-10-batches-bin below; images [n, 3, 32, 32], channels red, green, blue.
+ * Options: "split" ("train", "test"), "limit" (the first n images; 0 = all; of CIFAR-10 no more
+ * files are read than it needs).
+ * Errors: E_UNKNOWN, E_IO (missing), E_FORMAT (truncated, wrong magic or size), E_RANGE (a label),
  * E_LIMIT. */
 ADVROB_API int32_t advrob_dataset_open(advrob_context *ctx, const char *name, const char *dir,
                                        const advrob_options *options, advrob_dataset **out);

@@ -1,6 +1,7 @@
 /* gzip (RFC 1952): whole files unpacked in memory by zlib, with a limit against bombs. */
 #include "io.h"
 
+#include <errno.h>
 #include <string.h>
 #define ZLIB_CONST
 #include <zlib.h>
@@ -140,4 +141,32 @@ int32_t ar_gzip_read(advrob_context *ctx, const char *path, uint64_t limit, uint
 out:
     ar_free(&ctx->memory, packed);
     return status;
+}
+
+/* Only a file that is not there makes the next name be tried: any other trouble is reported by who
+ * reads it. */
+static bool is_missing(advrob_context *ctx, const char *path) {
+    int32_t fd;
+    do {
+        fd = ctx->files->open_read(ctx->files_user, path);
+    } while (fd == -EINTR);
+    if (fd >= 0) ctx->files->close(ctx->files_user, fd);
+    return fd == -ENOENT;
+}
+
+int32_t ar_gzip_find(advrob_context *ctx, ar_buffer *path, bool *found) {
+    int32_t status = ar_buffer_status(path);
+    size_t plain = path->length;
+    if (status < 0) return status;
+    *found = !is_missing(ctx, path->data);
+    if (*found) return ADVROB_OK;
+    ar_buffer_add(path, ".gz");
+    status = ar_buffer_status(path);
+    if (status < 0) return status;
+    *found = !is_missing(ctx, path->data);
+    if (!*found) {
+        path->data[plain] = 0;
+        path->length = plain;
+    }
+    return ADVROB_OK;
 }

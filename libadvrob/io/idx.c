@@ -1,6 +1,5 @@
 /* IDX files of unsigned bytes (yann.lecun.com/exdb/mnist, "file formats"), and the datasets that
  * come as four of them: MNIST and Fashion-MNIST. */
-#include <errno.h>
 #include <string.h>
 
 #include "io.h"
@@ -54,33 +53,16 @@ typedef struct idx_file {
     const uint8_t *values;
 } idx_file;
 
-/* Only a file that is not there makes the next name be tried: any other trouble is reported. */
-static bool is_missing(advrob_context *ctx, const char *path) {
-    int32_t fd;
-    do {
-        fd = ctx->files->open_read(ctx->files_user, path);
-    } while (fd == -EINTR);
-    if (fd >= 0) ctx->files->close(ctx->files_user, fd);
-    return fd == -ENOENT;
-}
-
 static int32_t idx_read(advrob_context *ctx, const char *dir, const char *stem, const char *kind,
                         int32_t rank, idx_file *file) {
     int32_t status = ADVROB_OK;
     ar_buffer path;
-    size_t size, plain;
+    size_t size;
+    bool found;
     ar_buffer_init(&path, &ctx->memory);
     ar_buffer_add(&path, "%s/%s-%s-idx%d-ubyte", dir, stem, kind, rank);
-    AR_TRY(ar_buffer_status(&path));
-    plain = path.length;
-    if (is_missing(ctx, path.data)) {
-        ar_buffer_add(&path, ".gz");
-        AR_TRY(ar_buffer_status(&path));
-        if (is_missing(ctx, path.data)) {
-            path.data[plain] = 0;
-            AR_FAIL(ADVROB_E_IO, "%.200s: no such file, neither plain nor with .gz", path.data);
-        }
-    }
+    AR_TRY(ar_gzip_find(ctx, &path, &found));
+    if (!found) AR_FAIL(ADVROB_E_IO, "%.200s: no such file, neither plain nor with .gz", path.data);
     AR_TRY(ar_gzip_read(ctx, path.data, MAX_BYTES, &file->data, &size));
     AR_TRY(ar_idx_parse(path.data, file->data, size, rank, file->dims, &file->values));
     file->path = path.data;

@@ -26,6 +26,13 @@ extern const ar_option_table ar_dataset_options; /* "split" train|test, "limit" 
 int32_t ar_idx_parse(const char *name, const uint8_t *data, size_t size, int32_t rank,
                      int64_t dims[3], const uint8_t **values);
 
+/* Records of CIFAR-10's binary files from memory: how many there are. E_FORMAT unless they are
+ * whole and at least one, E_RANGE for a label. `name` is for messages. */
+int32_t ar_cifar10_parse(const char *name, const uint8_t *data, size_t size, int64_t *records);
+
+/* Whether a file is at `path`, or at `path` with ".gz", which is then added to it. The plain file
+ * is taken where both are there. */
+int32_t ar_gzip_find(advrob_context *ctx, ar_buffer *path, bool *found);
 /* A whole file, unpacked if its name ends in .gz; unpacked data over `limit` is E_LIMIT. Also
  * tells E_FORMAT for a gzip stream that is truncated, damaged, or followed by garbage. */
 int32_t ar_gzip_read(advrob_context *ctx, const char *path, uint64_t limit, uint8_t **data,

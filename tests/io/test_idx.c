@@ -364,10 +364,11 @@ static void test_options(void **state) {
     assert_non_null(strstr(ar_message(), "limit"));
     ar_options_destroy(options);
 
-    assert_int_equal(ar_dataset_format_count(), 2);
+    assert_int_equal(ar_dataset_format_count(), 3);
     assert_string_equal(ar_dataset_format_at(0)->name, "mnist");
     assert_string_equal(ar_dataset_format_at(1)->name, "fashion-mnist");
-    assert_null(ar_dataset_format_at(2));
+    assert_string_equal(ar_dataset_format_at(2)->name, "cifar10");
+    assert_null(ar_dataset_format_at(3));
     assert_null(ar_dataset_format_at(-1));
 }
 

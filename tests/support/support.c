@@ -209,6 +209,27 @@ const char *test_data(void) {
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode) ? path : NULL;
 }
 
+const char *test_cifar10(const char **why) {
+    static char reason[300], path[4096];
+    const char *folder = getenv("ADVROB_CIFAR10");
+    struct stat info;
+    if (why) *why = reason;
+    snprintf(reason, sizeof reason, "ADVROB_CIFAR10 is not set: run by meson test");
+    if (!folder || !*folder) return NULL;
+    snprintf(path, sizeof path, "%s/cifar-10-batches-bin/test_batch.bin", folder);
+    if (stat(path, &info) == 0) return folder;
+    snprintf(reason, sizeof reason, "%s is not there", path);
+    snprintf(path, sizeof path, "%s/missing", folder);
+    FILE *file = fopen(path, "r");
+    if (!file) return NULL;
+    if (fgets(path, sizeof path, file) && *path != '\n') {
+        path[strcspn(path, "\n")] = 0;
+        snprintf(reason, sizeof reason, "%.290s", path);
+    }
+    fclose(file);
+    return NULL;
+}
+
 void test_skip_or_fail(const char *why) {
     const char *ci = getenv("CI");
     if (ci && *ci) fail_msg("missing under CI: %s", why);

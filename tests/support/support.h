@@ -68,6 +68,10 @@ void test_files_use(advrob_context *ctx, test_files *files);
 /* The folder with test data: ADVROB_TEST_DATA, or ../shared beside the source tree; NULL if there
  * is none. */
 const char *test_data(void);
+/* The folder with CIFAR-10's binary files, decoded once into the build folder (tests/meson.build,
+ * which sets the environment variable ADVROB_CIFAR10): for ar_dataset_open(ctx, "cifar10", ...).
+ * NULL if there are none; *why (may be NULL) then says what is missing, for test_skip_or_fail. */
+const char *test_cifar10(const char **why);
 /* Skips the test and names what is missing; under CI (env CI) a failure. Does not return. */
 void test_skip_or_fail(const char *why);
 
