@@ -23,8 +23,9 @@ void ar_ball_bounds(const advrob_target *target, const float *x, double epsilon,
         int64_t first = c * pixels;
         bounds(pixels, x + first, epsilon * target->unit[c], lo + first, hi + first);
         for (int64_t i = first; i < first + pixels && clip; i++) {
-            if (lo[i] < target->low[c]) lo[i] = (float)target->low[c];
-            if (hi[i] > target->high[c]) hi[i] = (float)target->high[c];
+            /* x itself stays in, also where it lies beside its bound by a rounding. */
+            if (lo[i] < target->low[c]) lo[i] = fminf((float)target->low[c], x[i]);
+            if (hi[i] > target->high[c]) hi[i] = fmaxf((float)target->high[c], x[i]);
         }
     }
 }

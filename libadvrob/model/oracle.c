@@ -280,8 +280,10 @@ int32_t ar_target_check_pixels(const advrob_target *target, int64_t n, const flo
     int64_t size = ar_shape_count(target->shape), pixels = ar_shape_pixels(target->shape);
     for (int64_t i = 0; i < n * size; i++) {
         int64_t c = i / pixels % target->shape.c;
-        /* Bounds as clipping has them. */
-        if (x[i] >= (float)target->low[c] && x[i] <= (float)target->high[c]) continue;
+        /* What a caller normalised in float may lie beside its bound by a rounding or two. */
+        double slack = 1e-6 * (target->high[c] - target->low[c]);
+        if ((double)x[i] >= target->low[c] - slack && (double)x[i] <= target->high[c] + slack)
+            continue;
         return ar_error(isfinite(x[i]) ? ADVROB_E_RANGE : ADVROB_E_NONFINITE,
                         "image %lld, pixel %lld is %g, expected a value in [%g, %g]",
                         (long long)(i / size), (long long)(i % size), (double)x[i], target->low[c],

@@ -73,7 +73,7 @@ static inline advrob_model *zoo_model(const char *name, bool quantized) {
         m->std[c] = (ar_real)(1 / (3.0 + c));
     }
     m->low[0] = -1 / 3.0;
-    m->high = 1.1;
+    m->high[0] = 1.1;
     if (!quantized) return m;
     set_record(m, &m->nodes[0].output, 8, 1);
     for (int32_t i = 1; i < m->node_count; i++) {

@@ -44,7 +44,7 @@ static void test_round_trip_odd(void **state) {
     good(ar_model_create(ctx, (ar_shape){3, 5, 4}, &m));
     good(ar_model_set_normalisation(m, mean, 3, std, 3));
     m->low[0] = -3e38;
-    m->high = 5e-324;
+    m->high[0] = 5e-324;
     int32_t status = ar_model_add(m, "conv2d", name, inputs, &a, &inputs[0]);
     if (status < 0) { /* over the longest name */
         name = "a-._";
@@ -71,7 +71,7 @@ static void test_save_refuses(void **state) {
     assert_int_equal(ar_model_file_save(m, path), ADVROB_E_NONFINITE);
     check_message(path);
     m->slab[7] = 0;
-    m->high = INFINITY;
+    m->high[0] = INFINITY;
     assert_int_equal(ar_model_file_save(m, path), ADVROB_E_NONFINITE);
     good(ar_model_create(ctx, (ar_shape){1, 1, 1}, &empty));
     assert_int_equal(ar_model_file_save(empty, path), ADVROB_E_INVALID);

@@ -194,13 +194,13 @@ static void check_ball(const char *where, int64_t n, const float *x, const float
 }
 
 /* A target that is but a box, for images of one channel. */
-typedef struct box {
+typedef struct box_target {
     double low, high, unit;
     advrob_target target;
-} box;
+} box_target;
 
-static const advrob_target *make_box(box *b, int32_t pixels, double low, double high) {
-    *b = (box){low, high, 1, {.shape = {1, 1, pixels}}};
+static const advrob_target *make_box(box_target *b, int32_t pixels, double low, double high) {
+    *b = (box_target){low, high, 1, {.shape = {1, 1, pixels}}};
     b->target.low = &b->low;
     b->target.high = &b->high;
     b->target.unit = &b->unit;
@@ -213,7 +213,7 @@ enum { EPSILONS = sizeof epsilons / sizeof epsilons[0] };
 static void test_bounds(void **state) {
     (void)state;
     enum { N = 20000 };
-    box b;
+    box_target b;
     float *x = draw_images(N, 1, 8), *low = malloc(sizeof(float) * N);
     float *high = malloc(sizeof(float) * N);
     for (int32_t i = 0; i < 40; i++) /* and what is awkward: powers of two, tiny, the ends */
