@@ -78,6 +78,10 @@ static void write_node(ar_buffer *b, const advrob_model *model, const ar_node *n
         write_key(b, "bias");
         ar_buffer_add(b, "%s", a->bias ? "true" : "false");
     }
+    if (a->border_bias) {
+        write_key(b, "border_bias");
+        ar_buffer_add(b, "true");
+    }
     if (a->epsilon != 0) write_number(b, "epsilon", a->epsilon);
     if (a->momentum != 0) write_number(b, "momentum", a->momentum);
     if (a->rate != 0) write_number(b, "rate", a->rate);

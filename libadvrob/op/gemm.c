@@ -170,6 +170,7 @@ static void narrow(ar_gemm *gemm, int32_t first, int32_t last) {
     int64_t at = (int64_t)first * gemm->outputs * gemm->lanes;
     gemm->pixels = last - first;
     gemm->first += first;
+    if (gemm->bias_class != NULL) gemm->bias_class += first;
     if (gemm->residual != NULL) gemm->residual += at;
     if (gemm->mask != NULL) gemm->mask += at / 8;
 }
@@ -202,6 +203,7 @@ void ar_gemm_forward(const ar_op_call *call) {
         .x = call->x[0],
         .w = call->weight,
         .bias = call->bias,
+        .bias_class = call->bias_class,
         .residual = call->residual,
         .y = call->y,
         .first = lists->first,

@@ -11,6 +11,8 @@ static int32_t infer(const ar_attributes *attributes, const ar_shape *in, ar_sha
             return ar_error(
                 ADVROB_E_RANGE, "linear: kernel %d, stride %d, padding %d; expected 1, 1, 0",
                 attributes->kernel[axis], attributes->stride[axis], attributes->padding[axis]);
+    if (attributes->border_bias)
+        return ar_error(ADVROB_E_INVALID, "linear: a border bias, which only conv2d can have");
     if (attributes->outputs < 1 || attributes->outputs > AR_MAX_DIM)
         return ar_error(ADVROB_E_RANGE, "linear: %d outputs, expected 1 to %d", attributes->outputs,
                         AR_MAX_DIM);

@@ -19,7 +19,7 @@ static const ar_loss *const losses[] = {
 #undef AR_LOSS
 
 const char *const ar_parameter_suffix[AR_MAX_PARAMETERS] = {".weight", ".bias", ".running_mean",
-                                                            ".running_var"};
+                                                            ".running_var", ".border_bias"};
 
 void ar_op_hand_on(const ar_kernels *kernels, int64_t n, const ar_real *dy, ar_real *dx,
                    bool accumulate) {

@@ -89,6 +89,7 @@ void ar_winograd_forward(const ar_op_call *call, int32_t tile) {
     w.x = call->x[0];
     w.weights = call->weight;
     w.bias = call->bias;
+    w.bias_class = call->bias_class;
     w.residual = call->residual;
     w.y = call->y;
     w.relu = call->relu;
