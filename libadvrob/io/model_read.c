@@ -244,13 +244,15 @@ static int32_t get_bool(const reader *r, const char *where, const ar_json *objec
 static int32_t read_attributes(const reader *r, const char *where, const ar_json *node,
                                ar_attributes *a) {
     int32_t status = ADVROB_OK;
-    *a = (ar_attributes){.kernel = {1, 1}, .stride = {1, 1}};
+    *a = (ar_attributes){0};
     if (ar_json_get(node, "kernel") != NULL)
         AR_TRY(get_integers(r, where, node, "kernel", 1, 2, a->kernel));
     if (ar_json_get(node, "stride") != NULL)
         AR_TRY(get_integers(r, where, node, "stride", 1, 2, a->stride));
     if (ar_json_get(node, "padding") != NULL)
         AR_TRY(get_integers(r, where, node, "padding", 0, 2, a->padding));
+    if (ar_json_get(node, "dilation") != NULL)
+        AR_TRY(get_integers(r, where, node, "dilation", 1, 2, a->dilation));
     if (ar_json_get(node, "outputs") != NULL)
         AR_TRY(get_integer(r, where, node, "outputs", 1, INT32_MAX, &a->outputs));
     AR_TRY(get_bool(r, where, node, "bias", &a->bias));
@@ -260,6 +262,7 @@ static int32_t read_attributes(const reader *r, const char *where, const ar_json
     if (ar_json_get(node, "momentum") != NULL)
         AR_TRY(get_number(r, where, node, "momentum", &a->momentum));
     if (ar_json_get(node, "rate") != NULL) AR_TRY(get_number(r, where, node, "rate", &a->rate));
+    ar_op_attributes_fill(a);
 out:
     return status;
 }

@@ -141,10 +141,7 @@ int32_t ar_model_add(advrob_model *model, const char *op, const char *name,
     AR_TRY(check_name(model, name));
     ar_copy_text(node.name, AR_NAME_SIZE, name);
     if (attributes != NULL) node.attributes = *attributes;
-    for (int32_t axis = 0; axis < 2; axis++) {
-        if (node.attributes.kernel[axis] == 0) node.attributes.kernel[axis] = 1;
-        if (node.attributes.stride[axis] == 0) node.attributes.stride[axis] = 1;
-    }
+    ar_op_attributes_fill(&node.attributes);
     for (int32_t i = 0; i < node.op->inputs; i++) {
         node.inputs[i] = inputs[i];
         if (inputs[i] < 0 || inputs[i] >= model->node_count)

@@ -119,6 +119,9 @@ uint64_t ar_model_digest(const advrob_model *model) {
                           node->attributes.rate};
         for (int32_t k = 0; k < 3; k++)
             if (more[k] != 0) hash = ar_fnv(ar_fnv(hash, &k, sizeof k), &more[k], sizeof more[k]);
+        if (node->op != NULL &&
+            (node->attributes.dilation[0] != 1 || node->attributes.dilation[1] != 1))
+            hash = ar_fnv(hash, node->attributes.dilation, sizeof node->attributes.dilation);
         if (node->attributes.border_bias) hash = ar_fnv(hash, "border_bias", 11);
         hash = hash_quant(hash_quant(hash, &node->output), &node->weights);
     }

@@ -10,7 +10,7 @@ static int32_t axis_classes(const ar_attributes *a, int32_t axis, int32_t in, in
     int32_t count = 0, begin = 0, end = 0;
     for (int32_t o = 0; o < out; o++) {
         int32_t from, to;
-        ar_window_range(o, a->stride[axis], a->padding[axis], a->kernel[axis], in, &from, &to);
+        ar_window_range(a, axis, o, in, &from, &to);
         if (o == 0 || from != begin || to != end) count++;
         begin = from;
         end = to;

@@ -11,8 +11,8 @@
 #define AR_MAX_INPUTS 2
 #define AR_MAX_PARAMETERS 5
 
-/* What an operator's node is told. Kernel and stride are 1 where nothing was said, so that a linear
- * layer is a convolution of one tap. */
+/* What an operator's node is told. Kernel, stride and dilation are 1 where nothing was said
+ * (ar_op_attributes_fill), so that a linear layer is a convolution of one tap. */
 typedef struct ar_attributes {
     int32_t kernel[2], stride[2], padding[2]; /* height, width */
     int32_t outputs;                          /* channels out of a convolution or linear layer */
@@ -23,6 +23,7 @@ typedef struct ar_attributes {
     /* A convolution adds a constant to each output by where its window leaves the input: what a
      * removed input channel without variation left behind, which zero padding cuts off there. */
     bool border_bias;
+    int32_t dilation[2]; /* from one tap of a window to the next */
 } ar_attributes;
 
 /* How channels of inputs and output are tied when channels are removed. */
@@ -162,6 +163,9 @@ typedef struct ar_op {
     /* What a pass (AR_PASS_*) does; NULL: nothing to count, by a kernel of the operator's name. */
     ar_op_work (*work)(const ar_op_setup *setup, const void *prepared, int32_t pass);
 } ar_op;
+
+/* 1 for what must be there and was not said. */
+void ar_op_attributes_fill(ar_attributes *attributes);
 
 /* The gradient of a term of a sum: dx is dy, n values of it, or what it was and dy. */
 void ar_op_hand_on(const ar_kernels *kernels, int64_t n, const ar_real *dy, ar_real *dx,

@@ -122,6 +122,12 @@ static const edit broken[] = {
     {"'padding':[0,0]", "'padding':[2147483647,0]", 0},
     {"'padding':[0,0]", "'padding':[-1,0]", 0},
     {"'padding':[0,0]", "'padding':[1,0]", 0}, /* not below the kernel */
+    {"'kernel':[1,1]", "'kernel':[1,1],'dilation':[0,1]", 0},
+    {"'kernel':[1,1]", "'kernel':[1,1],'dilation':[1,1025]", 0},
+    {"'kernel':[1,1]", "'kernel':[1,1],'dilation':[2]", 0},
+    {"'kernel':[1,1]", "'kernel':[1,1],'dilation':2", 0},
+    {"'kernel':[1,1]", "'kernel':[1,1],'dilation':[2147483647,1]", 0},
+    {"'outputs':3", "'outputs':3,'dilation':[2,1]", 0}, /* of a linear layer */
     {"'outputs':2", "'outputs':0", 0},
     {"'outputs':2", "'outputs':-1", 0},
     {"'outputs':2", "'outputs':1", 0},

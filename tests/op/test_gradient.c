@@ -35,6 +35,13 @@ static const op_case cases[] = {
     {"conv2d", {{5, 5}, {1, 1}, {4, 4}, 2, true}, {{1, 2, 3}}},
     {"conv2d", {{3, 3}, {1, 1}, {1, 1}, 4, true, .border_bias = true}, {{3, 5, 4}}},
     {"conv2d", {{4, 3}, {3, 2}, {2, 2}, 3, false, .border_bias = true}, {{2, 5, 6}}},
+    {"conv2d", {{3, 3}, {1, 1}, {2, 2}, 4, true, .dilation = {2, 2}}, {{3, 6, 5}}},
+    {"conv2d", {{3, 2}, {2, 3}, {4, 1}, 3, true, .dilation = {3, 2}}, {{2, 5, 7}}},
+    {"conv2d", {{2, 3}, {3, 1}, {0, 2}, 3, false, .dilation = {4, 1}}, {{2, 8, 4}}},
+    /* the middle window steps over all of its input */
+    {"conv2d",
+     {{2, 2}, {1, 1}, {2, 2}, 3, true, .border_bias = true, .dilation = {3, 3}},
+     {{2, 2, 2}}},
     {"linear", {{1, 1}, {1, 1}, {0, 0}, 7, true}, {{9, 1, 1}}},
     {"linear", {{1, 1}, {1, 1}, {0, 0}, 3, false}, {{5, 1, 1}}},
     {"relu", {{1, 1}, {1, 1}, {0, 0}, 0, false}, {{3, 4, 5}}},

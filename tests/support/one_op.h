@@ -62,6 +62,7 @@ static inline void one_op_open(one_op *o, advrob_context *ctx, const ar_kernels 
     if (o->op == NULL) fail_msg("no operator %s", name);
     assert_in_range(o->tiles, 1, ONE_OP_TILES);
     memcpy(o->in, in, sizeof o->in);
+    ar_op_attributes_fill(&o->attributes);
     ar_arena_init(&o->arena, &ctx->memory);
     test_ok(o->op->infer(&o->attributes, o->in, &o->out));
     o->setup = (ar_op_setup){.attributes = &o->attributes,

@@ -33,6 +33,7 @@ static const place places[] = {
     {{{3, 3}, {1, 1}, {0, 0}, OUTPUTS, true}, {CHANNELS, 5, 4}, {1, 1}},
     {{{5, 4}, {1, 3}, {4, 2}, OUTPUTS, true}, {CHANNELS, 7, 8}, {9, 2}},
     {{{3, 3}, {1, 1}, {2, 2}, OUTPUTS, true}, {CHANNELS, 9, 5}, {5, 5}},
+    {{{3, 2}, {1, 2}, {2, 1}, OUTPUTS, true, .dilation = {2, 3}}, {CHANNELS, 9, 8}, {3, 3}},
 };
 
 static double weight_at(const one_op *whole, int32_t o, int32_t c, int32_t ky, int32_t kx) {
@@ -45,7 +46,7 @@ static double weight_at(const one_op *whole, int32_t o, int32_t c, int32_t ky, i
 static uint32_t taps_inside(const ar_attributes *a, int32_t axis, int32_t extent, int32_t o) {
     uint32_t bits = 0;
     for (int32_t k = 0; k < a->kernel[axis]; k++) {
-        int32_t i = o * a->stride[axis] - a->padding[axis] + k;
+        int32_t i = o * a->stride[axis] - a->padding[axis] + k * a->dilation[axis];
         if (i >= 0 && i < extent) bits |= 1u << k;
     }
     return bits;
