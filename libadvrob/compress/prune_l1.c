@@ -161,12 +161,13 @@ out:
  * kept ones. */
 static void copy_parameter(const plan *p, int32_t node, const ar_parameter *from, ar_real *target) {
     const bool *rows = p->keep[node], *columns = p->keep[p->model->nodes[node].inputs[0]];
-    int64_t taps = from->rank == 4 ? from->shape[2] * from->shape[3] : 1;
-    int64_t width = from->rank > 1 ? from->shape[1] : 1;
+    bool weight = from->role == AR_WEIGHT && from->rank > 1;
+    int64_t width = weight ? from->shape[1] : 1;
+    int64_t taps = from->count / from->shape[0] / width;
     const ar_real *w = p->model->slab + from->offset;
     for (int64_t r = 0; r < from->shape[0]; r++)
         for (int64_t c = 0; c < width; c++) {
-            if (rows[r] && (from->rank == 1 || columns[c])) {
+            if (rows[r] && (!weight || columns[c])) {
                 memcpy(target, w, sizeof(ar_real) * (size_t)taps);
                 target += taps;
             }

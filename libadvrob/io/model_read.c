@@ -231,22 +231,32 @@ static int32_t read_inputs(const reader *r, const char *where, const ar_json *no
     return ADVROB_OK;
 }
 
+/* true or false; left out it is false. */
+static int32_t get_bool(const reader *r, const char *where, const ar_json *object, const char *key,
+                        bool *out) {
+    const ar_json *value = ar_json_get(object, key);
+    if (value != NULL && value->kind != AR_JSON_BOOL)
+        return unexpected(r, where, key, value, "true or false");
+    *out = value != NULL && value->truth;
+    return ADVROB_OK;
+}
+
 static int32_t read_attributes(const reader *r, const char *where, const ar_json *node,
                                ar_attributes *a) {
     int32_t status = ADVROB_OK;
-    *a = (ar_attributes){.kernel = {1, 1}, .stride = {1, 1}};
-    const ar_json *bias = ar_json_get(node, "bias");
+    *a = (ar_attributes){0};
     if (ar_json_get(node, "kernel") != NULL)
         AR_TRY(get_integers(r, where, node, "kernel", 1, 2, a->kernel));
     if (ar_json_get(node, "stride") != NULL)
         AR_TRY(get_integers(r, where, node, "stride", 1, 2, a->stride));
     if (ar_json_get(node, "padding") != NULL)
         AR_TRY(get_integers(r, where, node, "padding", 0, 2, a->padding));
+    if (ar_json_get(node, "dilation") != NULL)
+        AR_TRY(get_integers(r, where, node, "dilation", 1, 2, a->dilation));
     if (ar_json_get(node, "outputs") != NULL)
         AR_TRY(get_integer(r, where, node, "outputs", 1, INT32_MAX, &a->outputs));
-    if (bias != NULL && bias->kind != AR_JSON_BOOL)
-        AR_TRY(unexpected(r, where, "bias", bias, "true or false"));
-    a->bias = bias != NULL && bias->truth;
+    AR_TRY(get_bool(r, where, node, "bias", &a->bias));
+    AR_TRY(get_bool(r, where, node, "border_bias", &a->border_bias));
     if (ar_json_get(node, "epsilon") != NULL)
         AR_TRY(get_number(r, where, node, "epsilon", &a->epsilon));
     if (ar_json_get(node, "momentum") != NULL)
@@ -256,6 +266,7 @@ static int32_t read_attributes(const reader *r, const char *where, const ar_json
         AR_TRY(get_integer(r, where, node, "before", 0, INT32_MAX, &a->before));
     if (ar_json_get(node, "after") != NULL)
         AR_TRY(get_integer(r, where, node, "after", 0, INT32_MAX, &a->after));
+    ar_op_attributes_fill(a);
 out:
     return status;
 }

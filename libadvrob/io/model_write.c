@@ -73,10 +73,15 @@ static void write_node(ar_buffer *b, const advrob_model *model, const ar_node *n
     write_pair(b, "kernel", a->kernel, 1);
     write_pair(b, "stride", a->stride, 1);
     write_pair(b, "padding", a->padding, 0);
+    write_pair(b, "dilation", a->dilation, 1);
     if (a->outputs != 0) write_number(b, "outputs", a->outputs);
     if ((node->op->parameters != NULL && !node->op->whole_batch) || a->bias) {
         write_key(b, "bias");
         ar_buffer_add(b, "%s", a->bias ? "true" : "false");
+    }
+    if (a->border_bias) {
+        write_key(b, "border_bias");
+        ar_buffer_add(b, "true");
     }
     if (a->epsilon != 0) write_number(b, "epsilon", a->epsilon);
     if (a->momentum != 0) write_number(b, "momentum", a->momentum);

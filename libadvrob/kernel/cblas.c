@@ -8,11 +8,13 @@
 /* OpenBLAS takes one thread up to 262144 multiply-adds; half of that leaves room. */
 #define LARGEST_CALL 131072
 
-static void start(const ar_gemm *call, int64_t at, int32_t first, int32_t width) {
+static void start(const ar_gemm *call, int64_t at, int32_t p, int32_t first, int32_t width) {
+    const ar_real *bias = call->bias;
     const ar_real *residual = call->residual == NULL ? NULL : call->residual + at;
     ar_real *y = call->y + at;
+    if (call->bias_class != NULL) bias += (int64_t)call->bias_class[p] * call->outputs;
     for (int32_t o = 0; o < width; o++) {
-        ar_real value = call->bias == NULL ? 0 : call->bias[first + o];
+        ar_real value = bias == NULL ? 0 : bias[first + o];
         for (int32_t i = o * call->lanes; i < (o + 1) * call->lanes; i++)
             y[i] = residual == NULL ? value : residual[i] + value;
     }
@@ -30,7 +32,7 @@ void ar_gemm_f32_cblas(const ar_gemm *call) {
         for (int32_t p = 0; p < call->pixels; p++) {
             int64_t at = ((int64_t)p * call->outputs + first) * lanes;
             ar_real *y = call->y + at;
-            start(call, at, first, width);
+            start(call, at, p, first, width);
             for (int32_t i = call->first[p]; i < call->first[p + 1]; i++) {
                 const ar_segment *s = call->segments + i;
                 for (int32_t k = 0; k < s->k; k += depth) {

@@ -33,7 +33,7 @@ typedef struct ar_span {
  * input, and linear layers are this with different lists.
  *
  *   for each pixel p, output o, lane l:
- *     a = residual[p][o][l] + bias[o] (each NULL: 0)
+ *     a = residual[p][o][l] + bias[o] (each NULL: 0; bias_class: bias[bias_class[p]][o])
  *     for each segment s of p, for k in s, in order: a = fma(w[s.w + k][o], x[s.x + k][l], a)
  *     relu: mask bit = a > 0, a = max(a, 0);  gate: a = gate bit ? a : 0
  *     y[p][o][l] = a
@@ -48,6 +48,7 @@ typedef struct ar_gemm {
     ar_real *y;              /* [pixels][outputs][lanes] */
     const int32_t *first;    /* [pixels + 1]: segments of pixel p are [first[p], first[p+1]) */
     const ar_segment *segments;
+    const int32_t *bias_class; /* [pixels]: rows of bias; NULL: it has one */
     bool relu;
     uint8_t *mask;       /* relu: bits out (NULL: not wanted) */
     const uint8_t *gate; /* bits in, of y's shape; NULL: none */
@@ -57,13 +58,15 @@ typedef struct ar_gemm {
 /* A 3x3 convolution of stride 1 by Winograd's minimal filtering F(m x m, 3 x 3), m 2 or 4 (Lavin
  * and Gray 2016, arXiv 1509.09308; points 0, 1, -1, 2, -2 and infinity): tiles of m x m output
  * pixels, the first at pixel 0, each A' [sum over channels of U * (B' x B)] A. Same results as the
- * gemm with such lists, but for rounding; residual, bias, relu, mask and gate as there. The packed
- * weights are (m + 2)^2 * channels * outputs values in an order that is the level's own. Tiles
- * count row by row, ar_winograd_tiles of them; the last ones of an axis may be cut smaller. */
+ * gemm with such lists, but for rounding; residual, bias and its classes, relu, mask and gate as
+ * there. The packed weights are (m + 2)^2 * channels * outputs values in an order that is the
+ * level's own. Tiles count row by row, ar_winograd_tiles of them; the last ones of an axis may be
+ * cut smaller. */
 typedef struct ar_winograd {
     int32_t m, lanes, channels, outputs;
     int32_t h, w, padding[2]; /* of the input */
     const ar_real *x, *weights, *bias, *residual;
+    const int32_t *bias_class; /* [output pixels] */
     ar_real *y;
     bool relu;
     uint8_t *mask;

@@ -16,8 +16,8 @@ int32_t ar_model_folded_norm(const advrob_model *model, int32_t i) {
 static void fold_parameters(const advrob_model *from, int32_t i, int32_t norm, advrob_model *to,
                             int32_t at) {
     const ar_node *node = &from->nodes[i], *bn = &from->nodes[norm], *out = &to->nodes[at];
-    const ar_real *values[AR_MAX_PARAMETERS];
-    for (int32_t role = 0; role < AR_MAX_PARAMETERS; role++)
+    const ar_real *values[AR_MAX_PARAMETERS] = {NULL};
+    for (int32_t role = 0; role <= AR_RUNNING_VAR; role++)
         values[role] = from->slab + from->parameters[bn->parameters[role]].offset;
     const ar_parameter *weight = &from->parameters[node->weight];
     const ar_real *w = from->slab + weight->offset;
@@ -26,6 +26,11 @@ static void fold_parameters(const advrob_model *from, int32_t i, int32_t norm, a
     ar_real *new_b = to->slab + to->parameters[out->bias].offset;
     ar_norm_fold(&bn->attributes, values, weight->shape[0], weight->count / weight->shape[0], w, b,
                  new_w, new_b);
+    if (node->border_bias < 0) return;
+    const ar_parameter *border = &from->parameters[node->border_bias];
+    ar_norm_fold_rows(&bn->attributes, values, border->shape[0], border->count / border->shape[0],
+                      from->slab + border->offset,
+                      to->slab + to->parameters[out->border_bias].offset);
 }
 
 static void copy_parameters(const advrob_model *from, int32_t i, advrob_model *to, int32_t at) {

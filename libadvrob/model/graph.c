@@ -114,7 +114,7 @@ static int32_t add_parameters(advrob_model *model, ar_node *node, const ar_shape
         p->initial = shapes[i].initial;
         p->node = model->node_count;
         p->offset = slab_count;
-        ar_format(p->name, AR_NAME_SIZE, "%s%s", node->name, ar_parameter_suffix[i]);
+        ar_format(p->name, sizeof p->name, "%s%s", node->name, ar_parameter_suffix[i]);
         if (!ar_product(p->shape, p->rank, &p->count) || p->count > AR_MAX_VALUES * 4ll)
             AR_FAIL(ADVROB_E_LIMIT, "parameter %s is too large", p->name);
         slab_count += p->count;
@@ -140,7 +140,7 @@ int32_t ar_model_add(advrob_model *model, const char *op, const char *name,
                      const int32_t inputs[AR_MAX_INPUTS], const ar_attributes *attributes,
                      int32_t *out) {
     int32_t status = ADVROB_OK;
-    ar_node node = {.op = ar_op_find(op), .parameters = {-1, -1, -1, -1}};
+    ar_node node = {.op = ar_op_find(op), .parameters = {-1, -1, -1, -1, -1}};
     ar_shape in[AR_MAX_INPUTS] = {{0}};
     if (node.op == NULL) AR_FAIL(ADVROB_E_UNKNOWN, "node %s: no operator \"%s\"", name, op);
     if (model->node_count >= AR_MAX_NODES)
@@ -148,10 +148,7 @@ int32_t ar_model_add(advrob_model *model, const char *op, const char *name,
     AR_TRY(check_name(model, name));
     ar_copy_text(node.name, AR_NAME_SIZE, name);
     if (attributes != NULL) node.attributes = *attributes;
-    for (int32_t axis = 0; axis < 2; axis++) {
-        if (node.attributes.kernel[axis] == 0) node.attributes.kernel[axis] = 1;
-        if (node.attributes.stride[axis] == 0) node.attributes.stride[axis] = 1;
-    }
+    ar_op_attributes_fill(&node.attributes);
     for (int32_t i = 0; i < node.op->inputs; i++) {
         node.inputs[i] = inputs[i];
         if (inputs[i] < 0 || inputs[i] >= model->node_count)

@@ -33,7 +33,7 @@ typedef struct ar_node {
     union { /* parameter numbers by role; -1: none */
         int32_t parameters[AR_MAX_PARAMETERS];
         struct {
-            int32_t weight, bias, running_mean, running_var;
+            int32_t weight, bias, running_mean, running_var, border_bias;
         };
     };
     ar_shape shape;  /* of the output */
@@ -47,7 +47,7 @@ typedef struct ar_parameter {
     int64_t shape[4];
     int64_t offset, count; /* in the slab */
     int32_t node;
-    int32_t role;  /* AR_WEIGHT ... AR_RUNNING_VAR; from AR_RUNNING_MEAN on not trained */
+    int32_t role;  /* AR_WEIGHT ... AR_BORDER_BIAS; from AR_RUNNING_MEAN on not trained */
     bool constant; /* begins as `initial` */
     ar_real initial;
 } ar_parameter;

@@ -149,14 +149,18 @@ void ar_program_destroy(ar_program *program) {
 static void fold(const ar_program *program, const ar_step *step) {
     const advrob_model *model = program->model;
     const ar_node *node = &model->nodes[step->node], *norm = &model->nodes[step->norm];
-    const ar_real *values[AR_MAX_PARAMETERS];
-    for (int32_t role = 0; role < AR_MAX_PARAMETERS; role++)
+    const ar_real *values[AR_MAX_PARAMETERS] = {NULL};
+    for (int32_t role = 0; role <= AR_RUNNING_VAR; role++)
         values[role] = model->slab + model->parameters[norm->parameters[role]].offset;
     const ar_real *own = node->bias < 0 ? NULL : model->slab + model->parameters[node->bias].offset;
     const ar_parameter *weight = &model->parameters[node->weight];
     ar_norm_fold(&norm->attributes, values, node->shape.c, weight->count / node->shape.c,
                  model->slab + weight->offset, own, program->effective + weight->offset,
                  program->effective + model->parameters[step->bias_parameter].offset);
+    if (node->border_bias < 0) return;
+    const ar_parameter *border = &model->parameters[node->border_bias];
+    ar_norm_fold_rows(&norm->attributes, values, node->shape.c, border->count / node->shape.c,
+                      model->slab + border->offset, program->effective + border->offset);
 }
 
 static int32_t pack_step(void *arg, int64_t piece, int32_t worker) {
@@ -166,18 +170,18 @@ static int32_t pack_step(void *arg, int64_t piece, int32_t worker) {
     const ar_node *node = &model->nodes[step->node];
     (void)worker;
     const ar_real *values[AR_MAX_PARAMETERS] = {NULL};
+    if (step->norm >= 0) fold(program, step);
     for (int32_t role = 0; role < AR_MAX_PARAMETERS; role++) {
         if (node->parameters[role] < 0) continue;
         const ar_parameter *p = &model->parameters[node->parameters[role]];
         ar_real *effective = program->effective + p->offset;
-        if (role == AR_WEIGHT && step->norm >= 0)
-            fold(program, step);
-        else if (role == AR_WEIGHT && node->weights.bits > 0)
+        if (role == AR_WEIGHT && node->weights.bits > 0)
             ar_quant_apply(&node->weights, p->count, model->slab + p->offset, effective);
-        else
+        else if (step->norm < 0)
             memcpy(effective, model->slab + p->offset, sizeof(ar_real) * (size_t)p->count);
         values[role] = effective;
     }
+    if (step->bias != NULL) values[AR_BIAS] = step->bias;
     if (node->op->pack != NULL)
         node->op->pack(&step->setup, step->prepared, values, step->forward, step->backward);
     return ADVROB_OK;

@@ -119,6 +119,10 @@ uint64_t ar_model_digest(const advrob_model *model) {
                           node->attributes.rate, node->attributes.before, node->attributes.after};
         for (int32_t k = 0; k < 5; k++)
             if (more[k] != 0) hash = ar_fnv(ar_fnv(hash, &k, sizeof k), &more[k], sizeof more[k]);
+        if (node->op != NULL &&
+            (node->attributes.dilation[0] != 1 || node->attributes.dilation[1] != 1))
+            hash = ar_fnv(hash, node->attributes.dilation, sizeof node->attributes.dilation);
+        if (node->attributes.border_bias) hash = ar_fnv(hash, "border_bias", 11);
         hash = hash_quant(hash_quant(hash, &node->output), &node->weights);
     }
     hash = ar_fnv(hash, model->low, 3 * sizeof(double) * channels);

@@ -304,7 +304,8 @@ static void clear_clamped(const ar_program *program, const ar_node *node, int32_
 }
 
 /* From the gradient of a layer with its batch norm folded in to those of both. The norm's input is
- * the layer's output w * x + b, so the sum of its products with dy follows from w and dw. */
+ * the layer's output w * x + b, so the sum of its products with dy follows from w and dw, and, with
+ * a border bias, from the sums of dy by class that stand where its gradient would. */
 static void unfold(const ar_program *program, const ar_step *step, int32_t begin, int32_t end,
                    ar_real *gradient) {
     const advrob_model *model = program->model;
@@ -312,6 +313,7 @@ static void unfold(const ar_program *program, const ar_step *step, int32_t begin
     const ar_node *node = &model->nodes[step->node], *norm = &model->nodes[step->norm];
     int64_t offset = parameters[node->weight].offset;
     int64_t per = parameters[node->weight].count / node->shape.c;
+    const ar_parameter *border = node->border_bias < 0 ? NULL : &parameters[node->border_bias];
     for (int32_t c = begin; c < end; c++) {
         const ar_real *w = model->slab + offset + c * per;
         ar_real *dw = gradient + offset + c * per;
@@ -325,6 +327,12 @@ static void unfold(const ar_program *program, const ar_step *step, int32_t begin
         for (int64_t k = 0; k < per; k++) {
             products += (double)w[k] * (double)dw[k];
             dw[k] = (ar_real)((double)dw[k] * scale);
+        }
+        int64_t classes = border == NULL ? 0 : border->count / node->shape.c;
+        for (int64_t k = 0; k < classes; k++) {
+            int64_t at = border->offset + c * classes + k;
+            products += (double)model->slab[at] * (double)gradient[at];
+            gradient[at] = 0; /* it is not trained */
         }
         ar_norm_gradient(&norm->attributes, sum, products, &channel);
         gradient[parameters[norm->weight].offset + c] = (ar_real)channel.dweight;
@@ -363,6 +371,8 @@ void ar_run_gradient_piece(ar_workspace *const *tiles, int32_t count, int32_t s,
                      ? NULL
                      : gradient + model->parameters[step->bias_parameter].offset,
     };
+    if (step->norm >= 0 && node->border_bias >= 0)
+        call.dborder = gradient + model->parameters[node->border_bias].offset;
     if (call.end > node->shape.c) call.end = node->shape.c;
     node->op->gradient(&call);
     if (step->norm >= 0) unfold(program, step, call.begin, call.end, gradient);

@@ -4,7 +4,7 @@
 
 /* Every table's struct; a table fills the fields that it names. */
 typedef struct node_options {
-    ar_f64_array kernel, stride, padding;
+    ar_f64_array kernel, stride, padding, dilation;
     int64_t outputs, bias, before, after;
     double epsilon, momentum, rate;
 } node_options;
@@ -17,7 +17,11 @@ typedef struct node_options {
     AR_I64(node_options, outputs, 1, 1, AR_MAX_DIM, what), \
         AR_I64(node_options, bias, 1, 0, 1, "add a bias to each")
 
-static const ar_option conv[] = {WINDOW("likewise; 1"), CHANNELS("channels of the output")};
+static const ar_option conv[] = {
+    WINDOW("likewise; 1"),
+    AR_F64_ARRAY(node_options, dilation, 1, 1024, "from one tap to the next, likewise; 1"),
+    CHANNELS("channels of the output"),
+};
 static const ar_option pool[] = {WINDOW("likewise; the kernel")};
 static const ar_option linear[] = {CHANNELS("features of the output")};
 static const ar_option norm[] = {
@@ -70,6 +74,7 @@ int32_t ar_op_read_options(const ar_op *op, const char *who, const advrob_option
     AR_TRY(read_pair(who, "stride", &o.stride, op->options == &ar_op_pool_options ? a.kernel : ones,
                      a.stride));
     AR_TRY(read_pair(who, "padding", &o.padding, zeros, a.padding));
+    AR_TRY(read_pair(who, "dilation", &o.dilation, ones, a.dilation));
     a.outputs = (int32_t)o.outputs;
     a.bias = o.bias != 0;
     a.epsilon = o.epsilon;

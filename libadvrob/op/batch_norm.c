@@ -18,7 +18,7 @@ static int32_t infer(const ar_attributes *attributes, const ar_shape *in, ar_sha
 static void parameters(const ar_attributes *attributes, const ar_shape *in,
                        ar_parameter_shape shapes[AR_MAX_PARAMETERS]) {
     (void)attributes;
-    for (int32_t i = 0; i < AR_MAX_PARAMETERS; i++) {
+    for (int32_t i = 0; i <= AR_RUNNING_VAR; i++) {
         bool one = i == AR_WEIGHT || i == AR_RUNNING_VAR;
         shapes[i] = (ar_parameter_shape){1, {in->c}, 1, true, one ? 1 : 0};
     }
@@ -46,15 +46,25 @@ void ar_norm_backward_terms(const ar_attributes *attributes, double count,
     *slope = (ar_real)(channel->dweight / count / sqrt(channel->variance + attributes->epsilon));
 }
 
+void ar_norm_fold_rows(const ar_attributes *attributes,
+                       const ar_real *const values[AR_MAX_PARAMETERS], int64_t channels,
+                       int64_t per, const ar_real *rows, ar_real *new_rows) {
+    for (int64_t c = 0; c < channels; c++) {
+        double scale =
+            ar_norm_scale(attributes, values[AR_WEIGHT][c], (double)values[AR_RUNNING_VAR][c]);
+        for (int64_t k = c * per; k < (c + 1) * per; k++)
+            new_rows[k] = (ar_real)((double)rows[k] * scale);
+    }
+}
+
 void ar_norm_fold(const ar_attributes *attributes, const ar_real *const values[AR_MAX_PARAMETERS],
                   int64_t channels, int64_t per, const ar_real *weight, const ar_real *bias,
                   ar_real *new_weight, ar_real *new_bias) {
+    ar_norm_fold_rows(attributes, values, channels, per, weight, new_weight);
     for (int64_t c = 0; c < channels; c++) {
         double scale =
             ar_norm_scale(attributes, values[AR_WEIGHT][c], (double)values[AR_RUNNING_VAR][c]);
         double shifted = (bias == NULL ? 0 : (double)bias[c]) - (double)values[AR_RUNNING_MEAN][c];
-        for (int64_t k = c * per; k < (c + 1) * per; k++)
-            new_weight[k] = (ar_real)((double)weight[k] * scale);
         new_bias[c] = (ar_real)(shifted * scale + (double)values[AR_BIAS][c]);
     }
 }

@@ -1,5 +1,6 @@
 /* Two-dimensional convolution (cross-correlation, as PyTorch has it) with stride and zero padding.
  */
+#include "border.h"
 #include "gemm.h"
 #include "window.h"
 #include "winograd.h"
@@ -24,6 +25,13 @@ static void parameters(const ar_attributes *attributes, const ar_shape *in,
     shapes[0] = (ar_parameter_shape){
         4, {attributes->outputs, in->c, attributes->kernel[0], attributes->kernel[1]}, fan_in};
     shapes[1] = (ar_parameter_shape){attributes->bias ? 1 : 0, {attributes->outputs}, fan_in};
+    if (!attributes->border_bias) return;
+    ar_shape out = {attributes->outputs};
+    int32_t count[2];
+    (void)ar_window_infer("conv2d", attributes, in, &out); /* which has passed before */
+    ar_border_count(attributes, in, &out, count);
+    shapes[AR_BORDER_BIAS] =
+        (ar_parameter_shape){3, {attributes->outputs, count[0], count[1]}, fan_in, true, 0};
 }
 
 static int64_t macs(const ar_attributes *attributes, const ar_shape *in, const ar_shape *out) {
@@ -31,10 +39,11 @@ static int64_t macs(const ar_attributes *attributes, const ar_shape *in, const a
 }
 
 /* How a layer's passes run, forward and backward: by Winograd with a tile of this size, or, 0, as a
- * gemm. */
+ * gemm. With a border bias its sums with the bias stand behind the packed weights. */
 typedef struct conv_plan {
     int32_t tile[2];
     const void *lists;
+    ar_border border; /* without one: no classes */
 } conv_plan;
 
 static int32_t prepare(const ar_op_setup *setup, const void **prepared) {
@@ -45,18 +54,24 @@ static int32_t prepare(const ar_op_setup *setup, const void **prepared) {
     for (int32_t backward = 0; backward < 2; backward++)
         plan->tile[backward] = ar_winograd_tile(setup, backward);
     AR_TRY(ar_gemm_prepare(setup, plan->tile[0] == 0, plan->tile[1] == 0, &plan->lists));
+    if (setup->attributes->border_bias) AR_TRY(ar_border_prepare(setup, &plan->border));
     *prepared = plan;
 out:
     return status;
 }
 
+/* Values of the packed weights of a direction. */
+static int64_t weight_count(const conv_plan *plan, const ar_attributes *a, const ar_shape *in,
+                            int32_t backward) {
+    int64_t taps = (int64_t)a->kernel[0] * a->kernel[1], points = plan->tile[backward] + 2;
+    return (plan->tile[backward] == 0 ? taps : points * points) * in->c * a->outputs;
+}
+
 static void packed_count(const ar_op_setup *setup, const void *prepared, int64_t count[2]) {
     const conv_plan *plan = prepared;
-    int64_t taps = (int64_t)setup->attributes->kernel[0] * setup->attributes->kernel[1];
-    for (int32_t i = 0; i < 2; i++) {
-        int64_t points = plan->tile[i] + 2;
-        count[i] = (plan->tile[i] == 0 ? taps : points * points) * setup->in[0].c * setup->out.c;
-    }
+    for (int32_t i = 0; i < 2; i++)
+        count[i] = weight_count(plan, setup->attributes, &setup->in[0], i);
+    count[0] += (int64_t)plan->border.classes * setup->out.c;
 }
 
 static void pack(const ar_op_setup *setup, const void *prepared,
@@ -72,6 +87,9 @@ static void pack(const ar_op_setup *setup, const void *prepared,
         ar_winograd_pack_weight(setup, plan->tile[1], true, weight, backward);
     else
         ar_gemm_pack_backward(setup, weight, backward);
+    if (plan->border.classes > 0)
+        ar_border_pack(&plan->border, setup->out.c, parameters[AR_BIAS], parameters[AR_BORDER_BIAS],
+                       forward + weight_count(plan, setup->attributes, &setup->in[0], 0));
 }
 
 static size_t scratch_size(const ar_op_setup *setup, const void *prepared, int32_t lanes,
@@ -90,10 +108,15 @@ static ar_op_call as_gemm(const ar_op_call *call) {
 
 static void forward(const ar_op_call *call) {
     const conv_plan *plan = call->prepared;
+    ar_op_call own = *call;
+    if (plan->border.classes > 0) {
+        own.bias = call->weight + weight_count(plan, call->attributes, &call->in[0], 0);
+        own.bias_class = plan->border.of;
+    }
     if (plan->tile[0] > 0) {
-        ar_winograd_forward(call, plan->tile[0]);
+        ar_winograd_forward(&own, plan->tile[0]);
     } else {
-        ar_op_call gemm = as_gemm(call);
+        ar_op_call gemm = as_gemm(&own);
         ar_gemm_forward(&gemm);
     }
 }
@@ -113,6 +136,7 @@ static void gradient(const ar_op_gradient *call) {
     ar_op_gradient gemm = *call;
     gemm.prepared = plan->lists;
     ar_gemm_gradient(&gemm);
+    if (call->dborder != NULL) ar_border_gradient(&plan->border, call);
 }
 
 static int32_t row_step(const ar_op_setup *setup, const void *prepared) {

@@ -27,6 +27,23 @@ static int32_t back_position(int32_t k, int32_t kernel, int32_t stride) {
     return position + (largest - k) / stride;
 }
 
+/* Whether neighbouring taps of a row meet neighbouring inputs, so that they are one run. */
+static bool merges(const ar_attributes *a) {
+    return a->dilation[1] == 1;
+}
+
+/* Appends `taps` taps of a row, of c values each: one run, or a run each from one pixel to another
+ * `step` further. */
+static void add_taps(ar_segment *segments, int32_t *n, bool merge, int32_t pixel, int32_t step,
+                     int32_t row, int32_t taps, int32_t c) {
+    if (merge) {
+        segments[(*n)++] = (ar_segment){.x = pixel * c, .w = row * c, .k = taps * c};
+        return;
+    }
+    for (int32_t t = 0; t < taps; t++)
+        segments[(*n)++] = (ar_segment){.x = (pixel + t * step) * c, .w = (row + t) * c, .k = c};
+}
+
 static void forward_lists(const ar_attributes *a, const ar_shape *in, const ar_shape *out,
                           gemm_lists *lists) {
     int32_t n = 0;
@@ -34,25 +51,38 @@ static void forward_lists(const ar_attributes *a, const ar_shape *in, const ar_s
         for (int32_t ox = 0; ox < out->w; ox++) {
             int32_t y0, y1, x0, x1, top = oy * a->stride[0] - a->padding[0];
             int32_t left = ox * a->stride[1] - a->padding[1];
-            ar_window_range(oy, a->stride[0], a->padding[0], a->kernel[0], in->h, &y0, &y1);
-            ar_window_range(ox, a->stride[1], a->padding[1], a->kernel[1], in->w, &x0, &x1);
+            ar_window_range(a, 0, oy, in->h, &y0, &y1);
+            ar_window_range(a, 1, ox, in->w, &x0, &x1);
             lists->first[oy * out->w + ox] = n;
-            for (int32_t ky = y0; ky < y1 && x0 < x1; ky++)
-                lists->segments[n++] = (ar_segment){.x = ((top + ky) * in->w + left + x0) * in->c,
-                                                    .w = (ky * a->kernel[1] + x0) * in->c,
-                                                    .k = (x1 - x0) * in->c};
+            for (int32_t ky = y0; ky < y1 && x0 < x1; ky++) {
+                int32_t y = top + ky * a->dilation[0], x = left + x0 * a->dilation[1];
+                add_taps(lists->segments, &n, merges(a), y * in->w + x, a->dilation[1],
+                         ky * a->kernel[1] + x0, x1 - x0, in->c);
+            }
         }
     lists->first[ar_shape_pixels(*out)] = n;
 }
 
-/* The taps of one axis that input position i meets: k = i + padding - stride * o for outputs o in
- * [*begin, *end). */
-static void back_range(int32_t i, int32_t kernel, int32_t stride, int32_t padding, int32_t outputs,
+/* The outputs of one axis whose windows may meet input position i: [*begin, *end). */
+static void back_range(const ar_attributes *a, int32_t axis, int32_t i, int32_t outputs,
                        int32_t *begin, int32_t *end) {
-    int32_t low = i + padding - kernel + 1;
+    int32_t stride = a->stride[axis], last = i + a->padding[axis];
+    int32_t low = last - ar_window_extent(a, axis) + 1;
     *begin = low <= 0 ? 0 : (low + stride - 1) / stride;
-    *end = (i + padding) / stride + 1;
+    *end = last / stride + 1;
     if (*end > outputs) *end = outputs;
+}
+
+/* The tap of output o's window that lies at input position i, or -1: the window steps over it. */
+static int32_t back_tap(const ar_attributes *a, int32_t axis, int32_t i, int32_t o) {
+    int32_t from = i + a->padding[axis] - o * a->stride[axis];
+    return from % a->dilation[axis] == 0 ? from / a->dilation[axis] : -1;
+}
+
+/* Row of tap (ky, kx) in the backward weights, counted in taps. */
+static int32_t back_row(const ar_attributes *a, int32_t ky, int32_t kx) {
+    return back_position(ky, a->kernel[0], a->stride[0]) * a->kernel[1] +
+           back_position(kx, a->kernel[1], a->stride[1]);
 }
 
 static void backward_lists(const ar_attributes *a, const ar_shape *in, const ar_shape *out,
@@ -61,16 +91,17 @@ static void backward_lists(const ar_attributes *a, const ar_shape *in, const ar_
     for (int32_t iy = 0; iy < in->h; iy++)
         for (int32_t ix = 0; ix < in->w; ix++) {
             int32_t y0, y1, x0, x1;
-            back_range(iy, a->kernel[0], a->stride[0], a->padding[0], out->h, &y0, &y1);
-            back_range(ix, a->kernel[1], a->stride[1], a->padding[1], out->w, &x0, &x1);
+            back_range(a, 0, iy, out->h, &y0, &y1);
+            back_range(a, 1, ix, out->w, &x0, &x1);
             lists->back_first[iy * in->w + ix] = n;
-            for (int32_t oy = y0; oy < y1 && x0 < x1; oy++) {
-                int32_t ky = iy + a->padding[0] - oy * a->stride[0];
-                int32_t kx = ix + a->padding[1] - x0 * a->stride[1];
-                int32_t row = back_position(ky, a->kernel[0], a->stride[0]) * a->kernel[1] +
-                              back_position(kx, a->kernel[1], a->stride[1]);
-                lists->back_segments[n++] = (ar_segment){
-                    .x = (oy * out->w + x0) * out->c, .w = row * out->c, .k = (x1 - x0) * out->c};
+            for (int32_t oy = y0; oy < y1; oy++) {
+                int32_t ky = back_tap(a, 0, iy, oy), step = merges(a) ? x1 - x0 : 1;
+                for (int32_t ox = x0; ox < x1 && ky >= 0; ox += step) {
+                    int32_t kx = back_tap(a, 1, ix, ox);
+                    if (kx >= 0)
+                        add_taps(lists->back_segments, &n, true, oy * out->w + ox, 1,
+                                 back_row(a, ky, kx), step, out->c);
+                }
             }
         }
     lists->back_first[ar_shape_pixels(*in)] = n;
@@ -84,8 +115,8 @@ static void pair_lists(const ar_attributes *a, const ar_shape *in, const ar_shap
             lists->pair_first[tap++] = n;
             for (int32_t oy = 0; oy < out->h; oy++)
                 for (int32_t ox = 0; ox < out->w; ox++) {
-                    int32_t iy = oy * a->stride[0] - a->padding[0] + ky;
-                    int32_t ix = ox * a->stride[1] - a->padding[1] + kx;
+                    int32_t iy = oy * a->stride[0] - a->padding[0] + ky * a->dilation[0];
+                    int32_t ix = ox * a->stride[1] - a->padding[1] + kx * a->dilation[1];
                     if (iy < 0 || iy >= in->h || ix < 0 || ix >= in->w) continue;
                     lists->pairs[n++] =
                         (ar_pair){.x = (iy * in->w + ix) * in->c, .y = oy * out->w + ox};
@@ -106,20 +137,21 @@ int32_t ar_gemm_prepare(const ar_op_setup *setup, bool forward, bool backward,
     void *block;
     size_t pixels = (size_t)ar_shape_pixels(*out), back = (size_t)ar_shape_pixels(*in);
     size_t rows = (size_t)a->kernel[0], taps = rows * (size_t)a->kernel[1];
+    size_t runs = merges(a) ? rows : taps; /* of a pixel, at most */
     AR_TRY(ar_window_check_lists(a, out));
     AR_TRY(take(setup->arena, 1, sizeof(gemm_lists), &block));
     gemm_lists *lists = block;
     if (forward) {
         AR_TRY(take(setup->arena, pixels + 1, sizeof(int32_t), &block));
         lists->first = block;
-        AR_TRY(take(setup->arena, pixels * rows, sizeof(ar_segment), &block));
+        AR_TRY(take(setup->arena, pixels * runs, sizeof(ar_segment), &block));
         lists->segments = block;
         forward_lists(a, in, out, lists);
     }
     if (backward) {
         AR_TRY(take(setup->arena, back + 1, sizeof(int32_t), &block));
         lists->back_first = block;
-        AR_TRY(take(setup->arena, back * rows, sizeof(ar_segment), &block));
+        AR_TRY(take(setup->arena, back * runs, sizeof(ar_segment), &block));
         lists->back_segments = block;
         backward_lists(a, in, out, lists);
     }
@@ -149,15 +181,14 @@ void ar_gemm_pack_forward(const ar_op_setup *setup, const ar_real *weight, ar_re
 
 void ar_gemm_pack_backward(const ar_op_setup *setup, const ar_real *weight, ar_real *packed) {
     const ar_attributes *a = setup->attributes;
-    int32_t kh = a->kernel[0], kw = a->kernel[1], taps = kh * kw, c = setup->in[0].c;
+    int32_t taps = a->kernel[0] * a->kernel[1], c = setup->in[0].c;
     int32_t o = a->outputs, block = setup->kernels->gemm_block;
     for (int32_t b = 0; b < ar_block_count(c, block); b++) {
         int32_t begin = ar_block_first(c, block, b), end = ar_block_first(c, block, b + 1);
         ar_real *base = packed + (size_t)begin * taps * o;
         for (int32_t t = 0; t < taps; t++) {
-            int32_t row = back_position(t / kw, kh, a->stride[0]) * kw +
-                          back_position(t % kw, kw, a->stride[1]);
-            ar_real *to = base + (size_t)row * o * (end - begin);
+            int32_t kw = a->kernel[1];
+            ar_real *to = base + (size_t)back_row(a, t / kw, t % kw) * o * (end - begin);
             for (int32_t j = 0; j < o; j++)
                 for (int32_t i = begin; i < end; i++)
                     *to++ = weight[((size_t)j * c + i) * taps + t];
@@ -170,6 +201,7 @@ static void narrow(ar_gemm *gemm, int32_t first, int32_t last) {
     int64_t at = (int64_t)first * gemm->outputs * gemm->lanes;
     gemm->pixels = last - first;
     gemm->first += first;
+    if (gemm->bias_class != NULL) gemm->bias_class += first;
     if (gemm->residual != NULL) gemm->residual += at;
     if (gemm->mask != NULL) gemm->mask += at / 8;
 }
@@ -202,6 +234,7 @@ void ar_gemm_forward(const ar_op_call *call) {
         .x = call->x[0],
         .w = call->weight,
         .bias = call->bias,
+        .bias_class = call->bias_class,
         .residual = call->residual,
         .y = call->y,
         .first = lists->first,

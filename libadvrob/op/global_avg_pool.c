@@ -14,6 +14,7 @@ static int32_t prepare(const ar_op_setup *setup, const void **prepared) {
     whole.kernel[1] = setup->in[0].w;
     whole.stride[0] = whole.stride[1] = 1;
     whole.padding[0] = whole.padding[1] = 0;
+    whole.dilation[0] = whole.dilation[1] = 1;
     own.attributes = &whole;
     return ar_window_pool_lists(&own, prepared);
 }

@@ -7,10 +7,14 @@ static int32_t infer(const ar_attributes *attributes, const ar_shape *in, ar_sha
                         in->h, in->w);
     for (int32_t axis = 0; axis < 2; axis++)
         if (attributes->kernel[axis] != 1 || attributes->stride[axis] != 1 ||
-            attributes->padding[axis] != 0)
+            attributes->padding[axis] != 0 || attributes->dilation[axis] != 1)
             return ar_error(
-                ADVROB_E_RANGE, "linear: kernel %d, stride %d, padding %d; expected 1, 1, 0",
-                attributes->kernel[axis], attributes->stride[axis], attributes->padding[axis]);
+                ADVROB_E_RANGE,
+                "linear: kernel %d, stride %d, padding %d, dilation %d; expected 1, 1, 0, 1",
+                attributes->kernel[axis], attributes->stride[axis], attributes->padding[axis],
+                attributes->dilation[axis]);
+    if (attributes->border_bias)
+        return ar_error(ADVROB_E_INVALID, "linear: a border bias, which only conv2d can have");
     if (attributes->outputs < 1 || attributes->outputs > AR_MAX_DIM)
         return ar_error(ADVROB_E_RANGE, "linear: %d outputs, expected 1 to %d", attributes->outputs,
                         AR_MAX_DIM);

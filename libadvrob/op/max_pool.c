@@ -2,8 +2,7 @@
 #include "window.h"
 
 static int32_t infer(const ar_attributes *attributes, const ar_shape *in, ar_shape *out) {
-    out->c = in->c;
-    int32_t status = ar_window_infer("max_pool", attributes, in, out);
+    int32_t status = ar_window_pool_infer("max_pool", attributes, in, out);
     if (status < 0) return status;
     if (attributes->kernel[0] * attributes->kernel[1] > 255)
         return ar_error(ADVROB_E_RANGE, "max_pool: kernel %d x %d, expected at most 255 taps",

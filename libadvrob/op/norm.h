@@ -28,6 +28,10 @@ void ar_norm_backward_terms(const ar_attributes *attributes, double count,
 void ar_norm_fold(const ar_attributes *attributes, const ar_real *const values[AR_MAX_PARAMETERS],
                   int64_t channels, int64_t per, const ar_real *weight, const ar_real *bias,
                   ar_real *new_weight, ar_real *new_bias);
+/* Rows [channels][per] times the norm's scale, as the weight's are; in place is fine. */
+void ar_norm_fold_rows(const ar_attributes *attributes,
+                       const ar_real *const values[AR_MAX_PARAMETERS], int64_t channels,
+                       int64_t per, const ar_real *rows, ar_real *new_rows);
 /* New running statistics: the batch's share is `momentum`, its variance the unbiased one. */
 void ar_norm_move(const ar_attributes *attributes, double count, const ar_channel *channel,
                   ar_real *mean, ar_real *variance);

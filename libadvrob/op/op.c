@@ -19,7 +19,15 @@ static const ar_loss *const losses[] = {
 #undef AR_LOSS
 
 const char *const ar_parameter_suffix[AR_MAX_PARAMETERS] = {".weight", ".bias", ".running_mean",
-                                                            ".running_var"};
+                                                            ".running_var", ".border_bias"};
+
+void ar_op_attributes_fill(ar_attributes *a) {
+    for (int32_t axis = 0; axis < 2; axis++) {
+        if (a->kernel[axis] == 0) a->kernel[axis] = 1;
+        if (a->stride[axis] == 0) a->stride[axis] = 1;
+        if (a->dilation[axis] == 0) a->dilation[axis] = 1;
+    }
+}
 
 void ar_op_hand_on(const ar_kernels *kernels, int64_t n, const ar_real *dy, ar_real *dx,
                    bool accumulate) {

@@ -9,10 +9,10 @@
 #include "tensor/tensor.h"
 
 #define AR_MAX_INPUTS 2
-#define AR_MAX_PARAMETERS 4
+#define AR_MAX_PARAMETERS 5
 
-/* What an operator's node is told. Kernel and stride are 1 where nothing was said, so that a linear
- * layer is a convolution of one tap. */
+/* What an operator's node is told. Kernel, stride and dilation are 1 where nothing was said
+ * (ar_op_attributes_fill), so that a linear layer is a convolution of one tap. */
 typedef struct ar_attributes {
     int32_t kernel[2], stride[2], padding[2]; /* height, width */
     int32_t outputs;                          /* channels out of a convolution or linear layer */
@@ -21,6 +21,10 @@ typedef struct ar_attributes {
     double momentum; /* batch norm: the batch's share in new running statistics */
     double rate;     /* dropout: share of the values that become 0 in training */
     int32_t before, after; /* pad_channels: channels of zeros */
+    /* A convolution adds a constant to each output by where its window leaves the input: what a
+     * removed input channel without variation left behind, which zero padding cuts off there. */
+    bool border_bias;
+    int32_t dilation[2]; /* from one tap of a window to the next */
 } ar_attributes;
 
 /* How channels of inputs and output are tied when channels are removed. */
@@ -33,8 +37,9 @@ enum {
     AR_PRUNE_PADS      /* output channel before + i is input channel i; the others are 0 */
 };
 
-/* A parameter's shape; rank 0: the node has none. In this order, and under PyTorch's names: */
-enum { AR_WEIGHT, AR_BIAS, AR_RUNNING_MEAN, AR_RUNNING_VAR };
+/* A parameter's shape; rank 0: the node has none. In this order, and under PyTorch's names; those
+ * from AR_RUNNING_MEAN on are not trained. */
+enum { AR_WEIGHT, AR_BIAS, AR_RUNNING_MEAN, AR_RUNNING_VAR, AR_BORDER_BIAS };
 extern const char *const ar_parameter_suffix[AR_MAX_PARAMETERS]; /* ".weight", ... */
 
 typedef struct ar_parameter_shape {
@@ -88,6 +93,7 @@ typedef struct ar_op_call {
     const ar_real *x[AR_MAX_INPUTS]; /* backward: of a `whole_batch` operator only */
     ar_real *y;
     const ar_real *weight, *bias; /* packed for this direction; bias NULL when there is none */
+    const int32_t *bias_class;    /* conv2d's own: the row of bias that a pixel takes */
     const ar_real *residual;      /* forward: of y's shape, added before the ReLU; NULL: none */
     ar_real *scratch;             /* of scratch_size bytes */
     const ar_norm *norm;          /* of an operator that is `whole_batch` */
@@ -116,6 +122,7 @@ typedef struct ar_op_gradient {
     int32_t begin, end;
     ar_real *scratch;         /* as many values as one output's weights */
     ar_real *dweight, *dbias; /* in the parameters' own layout; dbias may be NULL */
+    ar_real *dborder;         /* of a border bias, for the norm behind it; NULL: not wanted */
 } ar_op_gradient;
 
 typedef struct ar_op {
@@ -160,6 +167,9 @@ typedef struct ar_op {
     /* What a pass (AR_PASS_*) does; NULL: nothing to count, by a kernel of the operator's name. */
     ar_op_work (*work)(const ar_op_setup *setup, const void *prepared, int32_t pass);
 } ar_op;
+
+/* 1 for what must be there and was not said. */
+void ar_op_attributes_fill(ar_attributes *attributes);
 
 /* The gradient of a term of a sum: dx is dy, n values of it, or what it was and dy. */
 void ar_op_hand_on(const ar_kernels *kernels, int64_t n, const ar_real *dy, ar_real *dx,

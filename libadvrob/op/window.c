@@ -1,28 +1,50 @@
 /* Sliding windows: output extents, the taps inside the input, pooling lists. */
 #include "window.h"
 
-static int32_t extent(const char *what, const char *axis, int32_t in, int32_t kernel,
-                      int32_t stride, int32_t padding, int32_t *out) {
-    if (kernel < 1 || kernel > 1024 || stride < 1 || stride > 1024 || padding < 0 ||
-        padding >= kernel)
+int32_t ar_window_extent(const ar_attributes *a, int32_t axis) {
+    return a->dilation[axis] * (a->kernel[axis] - 1) + 1;
+}
+
+static bool in_range(int32_t value) {
+    return value >= 1 && value <= 1024;
+}
+
+static int32_t infer_axis(const char *what, const ar_attributes *a, int32_t axis, int32_t in,
+                          int32_t *out) {
+    const char *name = axis == 0 ? "height" : "width";
+    int32_t kernel = a->kernel[axis], stride = a->stride[axis], padding = a->padding[axis];
+    int32_t dilation = a->dilation[axis];
+    if (!in_range(kernel) || !in_range(stride) || !in_range(dilation) || padding < 0 ||
+        padding >= ar_window_extent(a, axis))
         return ar_error(ADVROB_E_RANGE,
-                        "%s: %s has kernel %d, stride %d, padding %d; expected kernel and stride "
-                        "of 1 to 1024 and padding below the kernel",
-                        what, axis, kernel, stride, padding);
-    if (in + 2 * padding < kernel)
-        return ar_error(ADVROB_E_SHAPE, "%s: %s %d with padding %d is smaller than the kernel %d",
-                        what, axis, in, padding, kernel);
-    *out = (in + 2 * padding - kernel) / stride + 1;
+                        "%s: %s has kernel %d, stride %d, padding %d, dilation %d; expected "
+                        "kernel, stride and dilation of 1 to 1024 and padding below "
+                        "dilation * (kernel - 1) + 1",
+                        what, name, kernel, stride, padding, dilation);
+    int32_t room = in + 2 * padding - ar_window_extent(a, axis);
+    if (room < 0)
+        return ar_error(ADVROB_E_SHAPE, "%s: %s %d with padding %d is smaller than the window %d",
+                        what, name, in, padding, ar_window_extent(a, axis));
+    *out = room / stride + 1;
     return ADVROB_OK;
 }
 
 int32_t ar_window_infer(const char *what, const ar_attributes *a, const ar_shape *in,
                         ar_shape *out) {
     int32_t status = ADVROB_OK;
-    AR_TRY(extent(what, "height", in->h, a->kernel[0], a->stride[0], a->padding[0], &out->h));
-    AR_TRY(extent(what, "width", in->w, a->kernel[1], a->stride[1], a->padding[1], &out->w));
+    AR_TRY(infer_axis(what, a, 0, in->h, &out->h));
+    AR_TRY(infer_axis(what, a, 1, in->w, &out->w));
 out:
     return status;
+}
+
+int32_t ar_window_pool_infer(const char *what, const ar_attributes *a, const ar_shape *in,
+                             ar_shape *out) {
+    out->c = in->c;
+    if (a->dilation[0] != 1 || a->dilation[1] != 1)
+        return ar_error(ADVROB_E_RANGE, "%s: dilation %d x %d, expected 1 x 1", what,
+                        a->dilation[0], a->dilation[1]);
+    return ar_window_infer(what, a, in, out);
 }
 
 int32_t ar_window_check_lists(const ar_attributes *a, const ar_shape *out) {
@@ -32,26 +54,33 @@ int32_t ar_window_check_lists(const ar_attributes *a, const ar_shape *out) {
                     (long long)taps, ar_shape_pixels(*out));
 }
 
-void ar_window_range(int32_t o, int32_t stride, int32_t padding, int32_t kernel, int32_t extent_in,
-                     int32_t *begin, int32_t *end) {
-    int32_t start = o * stride - padding;
-    *begin = start < 0 ? -start : 0;
-    *end = start + kernel > extent_in ? extent_in - start : kernel;
+/* Positions of taps from `first` that are below `end`. */
+static int32_t taps_below(int32_t first, int32_t dilation, int32_t kernel, int32_t end) {
+    int32_t count = first >= end ? 0 : (end - first + dilation - 1) / dilation;
+    return count < kernel ? count : kernel;
 }
 
-int64_t ar_window_taps(int32_t in, int32_t out, int32_t kernel, int32_t stride, int32_t padding) {
+void ar_window_range(const ar_attributes *a, int32_t axis, int32_t o, int32_t extent,
+                     int32_t *begin, int32_t *end) {
+    int32_t first = o * a->stride[axis] - a->padding[axis];
+    *begin = taps_below(first, a->dilation[axis], a->kernel[axis], 0);
+    *end = taps_below(first, a->dilation[axis], a->kernel[axis], extent);
+    if (*begin == *end) *begin = *end = 0;
+}
+
+/* Of one axis. */
+static int64_t taps_inside(const ar_attributes *a, int32_t axis, int32_t in, int32_t out) {
     int64_t taps = 0;
     for (int32_t o = 0; o < out; o++) {
         int32_t begin, end;
-        ar_window_range(o, stride, padding, kernel, in, &begin, &end);
+        ar_window_range(a, axis, o, in, &begin, &end);
         taps += end - begin;
     }
     return taps;
 }
 
 int64_t ar_window_taps_2d(const ar_attributes *a, const ar_shape *in, const ar_shape *out) {
-    return ar_window_taps(in->h, out->h, a->kernel[0], a->stride[0], a->padding[0]) *
-           ar_window_taps(in->w, out->w, a->kernel[1], a->stride[1], a->padding[1]);
+    return taps_inside(a, 0, in->h, out->h) * taps_inside(a, 1, in->w, out->w);
 }
 
 int32_t ar_window_pool_lists(const ar_op_setup *setup, const void **prepared) {
@@ -74,8 +103,8 @@ int32_t ar_window_pool_lists(const ar_op_setup *setup, const void **prepared) {
     for (int32_t oy = 0; oy < out->h; oy++)
         for (int32_t ox = 0; ox < out->w; ox++) {
             int32_t y0, y1, x0, x1, p = oy * out->w + ox;
-            ar_window_range(oy, a->stride[0], a->padding[0], a->kernel[0], in->h, &y0, &y1);
-            ar_window_range(ox, a->stride[1], a->padding[1], a->kernel[1], in->w, &x0, &x1);
+            ar_window_range(a, 0, oy, in->h, &y0, &y1);
+            ar_window_range(a, 1, ox, in->w, &x0, &x1);
             lists->first[p] = n;
             lists->scale[p] = (ar_real)1 / (ar_real)taps; /* padding counts, as in PyTorch */
             for (int32_t ky = y0; ky < y1; ky++)

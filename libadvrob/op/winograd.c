@@ -37,11 +37,12 @@ int32_t ar_winograd_tile(const ar_op_setup *setup, bool backward) {
     const ar_attributes *a = setup->attributes;
     int32_t least = setup->kernels->winograd_channels, best = 0;
     for (int32_t axis = 0; axis < 2; axis++)
-        if (a->kernel[axis] != 3 || a->stride[axis] != 1 || a->padding[axis] > 2) return 0;
+        if (a->kernel[axis] != 3 || a->stride[axis] != 1 || a->padding[axis] > 2 ||
+            a->dilation[axis] != 1)
+            return 0;
     if (setup->first || least == 0 || setup->in[0].c < least || setup->out.c < least) return 0;
     ar_winograd w = shapes(a, &setup->in[0], &setup->out, 0, backward);
-    int64_t fewest = ar_window_taps(w.h, ar_winograd_out(&w, 0), 3, 1, w.padding[0]) *
-                     ar_window_taps(w.w, ar_winograd_out(&w, 1), 3, 1, w.padding[1]);
+    int64_t fewest = ar_window_taps_2d(a, &setup->in[0], &setup->out); /* also backward */
     for (int32_t tile = 2; tile <= setup->winograd; tile += 2) {
         int64_t cost = products(&w, tile) * 5 / 4; /* the transforms' share */
         if (cost >= fewest) continue;
@@ -89,6 +90,7 @@ void ar_winograd_forward(const ar_op_call *call, int32_t tile) {
     w.x = call->x[0];
     w.weights = call->weight;
     w.bias = call->bias;
+    w.bias_class = call->bias_class;
     w.residual = call->residual;
     w.y = call->y;
     w.relu = call->relu;

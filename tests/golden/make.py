@@ -47,19 +47,24 @@ def save_op(root, name, op, attributes, rng, inputs, parameters, function):
     save(root, f"ops/{name}", tensors, {"op": op, **attributes})
 
 
-def make_conv2d(root, kernel, stride, padding, channels, outputs, size, n=3, bias=True):
+def make_conv2d(root, kernel, stride, padding, channels, outputs, size, n=3, bias=True,
+                dilation=1):
     height, width = size if isinstance(size, tuple) else (size, size)
     name = f"conv2d_k{kernel}s{stride}p{padding}_{channels}_{outputs}_{height}x{width}"
     name += ("" if n == 3 else f"_n{n}") + ("" if bias else "_nobias")
+    name += "" if dilation == 1 else f"_d{dilation}"
     rng = generator(name)
     x = normal(rng, n, channels, height, width)
     fan_in = channels * kernel * kernel
     parameters = {"weight": normal(rng, outputs, channels, kernel, kernel, scale=fan_in ** -0.5)}
     if bias:
         parameters["bias"] = normal(rng, outputs)
-    save_op(root, name, "conv2d", {"kernel": kernel, "stride": stride, "padding": padding,
-                                   "bias": int(bias)}, rng, {"x": x}, parameters,
-            lambda: F.conv2d(x, parameters["weight"], parameters.get("bias"), stride, padding))
+    attributes = {"kernel": kernel, "stride": stride, "padding": padding, "bias": int(bias)}
+    if dilation != 1:
+        attributes["dilation"] = dilation
+    save_op(root, name, "conv2d", attributes, rng, {"x": x}, parameters,
+            lambda: F.conv2d(x, parameters["weight"], parameters.get("bias"), stride, padding,
+                             dilation))
 
 
 def make_linear(root, inputs, outputs, n=3, bias=True):
@@ -101,6 +106,8 @@ def make_ops(root):
     make_conv2d(root, 3, 1, 1, 6, 7, 7, n=17)
     make_conv2d(root, 3, 2, 1, 6, 4, 9, n=17)
     make_conv2d(root, 3, 1, 1, 4, 6, 6, bias=False)
+    make_conv2d(root, 3, 1, 2, 4, 5, 7, dilation=2)
+    make_conv2d(root, 3, 2, 4, 3, 4, (8, 9), bias=False, dilation=3)
     make_linear(root, 17, 11)
     make_linear(root, 64, 10)
     make_linear(root, 17, 11, n=17)

@@ -37,10 +37,11 @@ static void op_name(const ar_safetensors *file, char name[64]) {
 
 static ar_attributes attributes_of(const ar_safetensors *file) {
     int32_t kernel = golden_int(file, "kernel", 1), stride = golden_int(file, "stride", 1);
-    int32_t padding = golden_int(file, "padding", 0);
+    int32_t padding = golden_int(file, "padding", 0), dilation = golden_int(file, "dilation", 1);
     ar_attributes a = {.kernel = {kernel, kernel},
                        .stride = {stride, stride},
                        .padding = {padding, padding},
+                       .dilation = {dilation, dilation},
                        .bias = golden_int(file, "bias", 0) != 0};
     const ar_stored *weight = ar_safetensors_find(file, "weight");
     if (weight != NULL) a.outputs = (int32_t)weight->shape[0];

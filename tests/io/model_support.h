@@ -111,8 +111,9 @@ static inline void same_model(const advrob_model *a, const advrob_model *b) {
             assert_memory_equal(x->kernel, y->kernel, sizeof x->kernel);
             assert_memory_equal(x->stride, y->stride, sizeof x->stride);
             assert_memory_equal(x->padding, y->padding, sizeof x->padding);
+            assert_memory_equal(x->dilation, y->dilation, sizeof x->dilation);
             assert_int_equal(x->outputs, y->outputs);
-            assert_true(x->bias == y->bias);
+            assert_true(x->bias == y->bias && x->border_bias == y->border_bias);
         }
         same_record(&a->nodes[i].output, &b->nodes[i].output);
         same_record(&a->nodes[i].weights, &b->nodes[i].weights);

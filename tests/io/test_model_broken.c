@@ -46,6 +46,7 @@ static void test_optional(void **state) {
         {"'padding':[0,0],", "'later':{'a':[null,1e300]},"},
         {"{'input'", "{'later':null,'input'"},
         {"'zero':5", "'zero':5,'later':[[[]]]"},
+        {"'bias':true", "'bias':true,'border_bias':false"},
         {"['c']", "['c'],'bias':true,'kernel':[2,2]"}, /* not flatten's business */
     };
     for (size_t i = 0; i < sizeof edits / sizeof edits[0]; i++) {
@@ -53,7 +54,7 @@ static void test_optional(void **state) {
         s.graph = text;
         data = draw(&s, &size);
         good(parse(data, size, &m));
-        if (i < 6) assert_true(ar_model_digest(m) == ar_model_digest(plain));
+        if (i < 7) assert_true(ar_model_digest(m) == ar_model_digest(plain));
         ar_model_release(m);
         free(data);
         free(text);
@@ -121,6 +122,12 @@ static const edit broken[] = {
     {"'padding':[0,0]", "'padding':[2147483647,0]", 0},
     {"'padding':[0,0]", "'padding':[-1,0]", 0},
     {"'padding':[0,0]", "'padding':[1,0]", 0}, /* not below the kernel */
+    {"'kernel':[1,1]", "'kernel':[1,1],'dilation':[0,1]", 0},
+    {"'kernel':[1,1]", "'kernel':[1,1],'dilation':[1,1025]", 0},
+    {"'kernel':[1,1]", "'kernel':[1,1],'dilation':[2]", 0},
+    {"'kernel':[1,1]", "'kernel':[1,1],'dilation':2", 0},
+    {"'kernel':[1,1]", "'kernel':[1,1],'dilation':[2147483647,1]", 0},
+    {"'outputs':3", "'outputs':3,'dilation':[2,1]", 0}, /* of a linear layer */
     {"'outputs':2", "'outputs':0", 0},
     {"'outputs':2", "'outputs':-1", 0},
     {"'outputs':2", "'outputs':1", 0},
@@ -135,6 +142,10 @@ static const edit broken[] = {
     {"'bias':true", "'bias':1", 0},
     {"'bias':true", "'bias':null", 0},
     {"'bias':true", "'bias':false", 0}, /* its tensor belongs to nothing then */
+    {"'bias':true", "'bias':true,'border_bias':1", 0},
+    {"'bias':true", "'bias':true,'border_bias':'true'", 0},
+    {"'bias':true", "'bias':true,'border_bias':true", 0}, /* for which there is no tensor */
+    {"'outputs':3", "'outputs':3,'border_bias':true", 0}, /* of a linear layer */
     /* the frame */
     {"'input':[1,2,2]", "'input':[0,2,2]", 0},
     {"'input':[1,2,2]", "'input':[1,2]", 0},

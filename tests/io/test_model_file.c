@@ -37,7 +37,12 @@ static void test_round_trip_odd(void **state) {
     (void)state;
     advrob_model *m = NULL, *back = NULL;
     const char *name = "a-._0123456789012345678901234567890123456789012345678901";
-    ar_attributes a = {.kernel = {3, 2}, .stride = {1, 2}, .padding = {2, 0}, .outputs = 2};
+    ar_attributes a = {.kernel = {3, 2},
+                       .stride = {1, 2},
+                       .padding = {2, 0},
+                       .outputs = 2,
+                       .border_bias = true,
+                       .dilation = {2, 3}};
     ar_attributes pool = {.kernel = {2, 1}, .stride = {2, 1}};
     int32_t inputs[AR_MAX_INPUTS] = {0};
     double mean[] = {-1e30, 1e-40, 0.1}, std[] = {1e-37, 3e38, 0.1};
@@ -57,6 +62,7 @@ static void test_round_trip_odd(void **state) {
     good(ar_model_add(m, "global_avg_pool", "gap", inputs, NULL, &inputs[0]));
     good(ar_model_initialise(m, "pytorch", 3));
     m->slab[0] = -0.0f;
+    m->slab[m->slab_count - 1] = 0.3f; /* of the border bias */
     good(ar_model_file_save(m, path));
     good(ar_model_file_load(ctx, path, &back));
     same_model(m, back);

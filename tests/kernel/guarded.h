@@ -120,6 +120,14 @@ static inline float *floats(size_t n, size_t align) {
     return x;
 }
 
+/* Classes below `count`, most often as long as a vector's. */
+static inline int32_t *classes(size_t n, int32_t count) {
+    int32_t *x = take(n * sizeof *x, 4);
+    for (size_t i = 0; i < n; i++)
+        x[i] = i > 0 && between(0, 3) > 0 ? x[i - 1] : between(0, count - 1);
+    return x;
+}
+
 static inline uint8_t *bytes(size_t n) {
     uint8_t *x = take(n, 1);
     for (size_t i = 0; i < n; i++)

@@ -106,7 +106,8 @@ static double gemm_value(const ar_gemm *call, const float *w, const float *old, 
                          double *scale) {
     int64_t p = at / call->lanes / call->outputs, o = at / call->lanes % call->outputs;
     int64_t lane = at % call->lanes;
-    double bias = call->bias != NULL ? call->bias[o] : 0, start = 0;
+    int64_t row = call->bias_class != NULL ? call->bias_class[p] * call->outputs : 0;
+    double bias = call->bias != NULL ? call->bias[row + o] : 0, start = 0;
     if (call->residual != NULL) start = call->residual == call->y ? old[at] : call->residual[at];
     double a = start + bias;
     *scale = fabs(start) + fabs(bias);
@@ -196,7 +197,9 @@ static void test_gemm(void **unused) {
         float *w = floats((size_t)(call.rows * call.outputs), 4), *old = floats(n, 64);
         call.x = floats(in, 64);
         call.y = floats(n, 64);
-        if (between(0, 1)) call.bias = floats((size_t)call.outputs, 4);
+        int32_t rows = between(0, 2) == 0 ? between(1, 4) : 0;
+        if (between(0, 1)) call.bias = floats((size_t)(call.outputs * (rows > 0 ? rows : 1)), 4);
+        if (call.bias != NULL && rows > 0) call.bias_class = classes((size_t)call.pixels, rows);
         if (between(0, 2) == 0) call.residual = between(0, 1) ? call.y : floats(n, 64);
         call.relu = between(0, 1);
         if (call.relu && between(0, 3)) call.mask = bytes(n / 8);

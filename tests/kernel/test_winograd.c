@@ -45,7 +45,9 @@ static sample sample_draw(void) {
     a->x = floats(s.in, 64);
     a->y = take(s.n * sizeof *a->y, 64);
     s.old = floats(s.n, 64);
-    if (between(0, 1)) a->bias = floats((size_t)a->outputs, 4);
+    int32_t rows = between(0, 2) == 0 ? between(1, 4) : 0;
+    if (between(0, 1)) a->bias = floats((size_t)(a->outputs * (rows > 0 ? rows : 1)), 4);
+    if (a->bias != NULL && rows > 0) a->bias_class = classes((size_t)(s.out_h * s.out_w), rows);
     if (between(0, 2) == 0) a->residual = between(0, 1) ? a->y : floats(s.n, 64);
     a->relu = between(0, 1);
     if (a->relu && between(0, 3)) a->mask = bytes(s.n / 8);
@@ -78,7 +80,8 @@ static double *scales(const sample *s) {
 static double value(const sample *s, int64_t at, double *start) {
     const ar_winograd *a = &s->call;
     int64_t lane = at % a->lanes, o = at / a->lanes % a->outputs, p = at / a->lanes / a->outputs;
-    double sum = a->bias != NULL ? a->bias[o] : 0;
+    int64_t row = a->bias_class != NULL ? (int64_t)a->bias_class[p] * a->outputs : 0;
+    double sum = a->bias != NULL ? a->bias[row + o] : 0;
     if (a->residual != NULL) sum += a->residual == a->y ? s->old[at] : a->residual[at];
     *start = fabs(sum);
     for (int32_t t = 0; t < 9; t++) {

@@ -33,6 +33,15 @@ static const op_case cases[] = {
     {"conv2d", {{2, 3}, {3, 2}, {1, 2}, 7, true}, {{2, 5, 6}}},
     {"conv2d", {{1, 1}, {2, 2}, {0, 0}, 2, true}, {{3, 5, 5}}},
     {"conv2d", {{5, 5}, {1, 1}, {4, 4}, 2, true}, {{1, 2, 3}}},
+    {"conv2d", {{3, 3}, {1, 1}, {1, 1}, 4, true, .border_bias = true}, {{3, 5, 4}}},
+    {"conv2d", {{4, 3}, {3, 2}, {2, 2}, 3, false, .border_bias = true}, {{2, 5, 6}}},
+    {"conv2d", {{3, 3}, {1, 1}, {2, 2}, 4, true, .dilation = {2, 2}}, {{3, 6, 5}}},
+    {"conv2d", {{3, 2}, {2, 3}, {4, 1}, 3, true, .dilation = {3, 2}}, {{2, 5, 7}}},
+    {"conv2d", {{2, 3}, {3, 1}, {0, 2}, 3, false, .dilation = {4, 1}}, {{2, 8, 4}}},
+    /* the middle window steps over all of its input */
+    {"conv2d",
+     {{2, 2}, {1, 1}, {2, 2}, 3, true, .border_bias = true, .dilation = {3, 3}},
+     {{2, 2, 2}}},
     {"linear", {{1, 1}, {1, 1}, {0, 0}, 7, true}, {{9, 1, 1}}},
     {"linear", {{1, 1}, {1, 1}, {0, 0}, 3, false}, {{5, 1, 1}}},
     {"relu", {{1, 1}, {1, 1}, {0, 0}, 0, false}, {{3, 4, 5}}},
@@ -193,7 +202,14 @@ static void check_pixels(net *n, const ar_real *gradient) {
 
 static void check_parameters(net *n, const ar_real *gradient) {
     double here = net_objective(n), largest = largest_of(gradient, n->model->slab_count);
+    const ar_parameter *p = n->model->parameters;
     for (int64_t i = 0; i < n->model->slab_count; i++) {
+        while (i >= p->offset + p->count)
+            p++;
+        if (p->role >= AR_RUNNING_MEAN) { /* not trained */
+            assert_true(gradient[i] == 0);
+            continue;
+        }
         ar_real kept = n->model->slab[i];
         n->model->slab[i] = kept + STEP;
         ar_model_changed(n->model);
@@ -231,8 +247,11 @@ static void check_net(advrob_model *model) {
     ar_rng_init(&rng, 1, AR_RNG_TEST, 1, 0, 0);
     test_ok(ar_model_set_normalisation(model, &mean, 1, &deviation, 1));
     for (int32_t i = 0; i < model->parameter_count; i++) /* biases that matter */
-        for (int64_t k = 0; k < model->parameters[i].count && model->parameters[i].rank == 1; k++)
-            model->slab[model->parameters[i].offset + k] = 0.2 * ar_rng_normal(&rng);
+        for (int64_t k = 0; k < model->parameters[i].count && model->parameters[i].rank == 1; k++) {
+            double value = 0.2 * ar_rng_normal(&rng);
+            if (model->parameters[i].role == AR_RUNNING_VAR) value = 0.5 + value * value;
+            model->slab[model->parameters[i].offset + k] = value;
+        }
     ar_model_changed(model);
     test_ok(ar_model_program(model, false, &n.program));
     test_ok(ar_workspace_take(n.program, AR_RUN_TRAIN, 8, &n.workspace));
@@ -244,7 +263,7 @@ static void check_net(advrob_model *model) {
     for (int64_t i = 0; i < IMAGES * n.classes; i++)
         n.dout[i] = (float)((int32_t)ar_rng_below(&rng, 65) - 32) / 32;
     size_t slab = (size_t)model->slab_count;
-    ar_real *gradient = malloc(sizeof(ar_real) * slab);
+    ar_real *gradient = calloc(slab, sizeof(ar_real));
     const float *dout = n.dout;
     ar_real *pixels = malloc(sizeof(ar_real) * (size_t)(IMAGES * n.image));
     ar_run_forward(n.workspace, IMAGES, n.x, NULL);
@@ -297,12 +316,35 @@ static void test_tangle(void **state) {
     ar_context_release(ctx);
 }
 
+/* Border biases before batch norms whose running statistics are part of the layers: the norms'
+ * weights have gradients to which the border bias adds. */
+static void test_border(void **state) {
+    (void)state;
+    advrob_context *ctx = test_context(1);
+    ctx->kernels = ar_kernels_get(AR_CPU_PORTABLE, false);
+    const ar_attributes conv[2] = {{{3, 3}, {1, 1}, {1, 1}, 5, true, .border_bias = true},
+                                   {{3, 2}, {2, 1}, {1, 1}, 4, false, .border_bias = true}};
+    const ar_attributes norm = {.epsilon = 1e-5, .momentum = 0.1};
+    const ar_attributes last = {.outputs = 3, .bias = true};
+    advrob_model *m = NULL;
+    test_ok(ar_model_create(ctx, (ar_shape){2, 7, 6}, &m));
+    ar_copy_text(m->zoo, sizeof m->zoo, "border");
+    int32_t at = tangle_node(m, "conv2d", 0, 0, &conv[0]);
+    at = tangle_node(m, "relu", tangle_node(m, "batch_norm", at, 0, &norm), 0, NULL);
+    at = tangle_node(m, "batch_norm", tangle_node(m, "conv2d", at, 0, &conv[1]), 0, &norm);
+    tangle_node(m, "linear", tangle_node(m, "flatten", at, 0, NULL), 0, &last);
+    test_ok(ar_model_initialise(m, "he", 7));
+    tangle_borders(m);
+    check_net(m);
+    ar_model_release(m);
+    ar_context_release(ctx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_operators),
-        cmocka_unit_test(test_tiny),
-        cmocka_unit_test(test_tiny_residual),
-        cmocka_unit_test(test_tangle),
+        cmocka_unit_test(test_operators),     cmocka_unit_test(test_tiny),
+        cmocka_unit_test(test_tiny_residual), cmocka_unit_test(test_tangle),
+        cmocka_unit_test(test_border),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

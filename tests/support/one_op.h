@@ -23,6 +23,7 @@ typedef struct one_op {
     ar_real *x[AR_MAX_INPUTS], *y, *dy, *dx[AR_MAX_INPUTS];
     ar_real *weight, *bias, *dweight, *dbias;
     ar_real *mean, *var; /* running statistics, which one_op_open makes up */
+    ar_real *border;     /* a border bias, made up likewise */
     ar_norm norm;        /* of a batch norm, frozen */
     /* Packed. */
     ar_real *forward, *backward, *scratch, *room[2];
@@ -61,6 +62,7 @@ static inline void one_op_open(one_op *o, advrob_context *ctx, const ar_kernels 
     if (o->op == NULL) fail_msg("no operator %s", name);
     assert_in_range(o->tiles, 1, ONE_OP_TILES);
     memcpy(o->in, in, sizeof o->in);
+    ar_op_attributes_fill(&o->attributes);
     ar_arena_init(&o->arena, &ctx->memory);
     test_ok(o->op->infer(&o->attributes, o->in, &o->out));
     o->setup = (ar_op_setup){.attributes = &o->attributes,
@@ -85,6 +87,9 @@ static inline void one_op_open(one_op *o, advrob_context *ctx, const ar_kernels 
         o->mean[c] = (ar_real)(c % 5 - 2) / 4;
         o->var[c] = (ar_real)(c % 7 + 1) / 4;
     }
+    o->border = one_op_reals(o->parameters[AR_BORDER_BIAS]);
+    for (int64_t i = 0; i < o->parameters[AR_BORDER_BIAS]; i++)
+        o->border[i] = (ar_real)(i % 11 - 5) / 4;
     int64_t packed[2] = {weights, weights};
     if (o->op->packed_count != NULL) o->op->packed_count(&o->setup, o->prepared, packed);
     o->forward = one_op_reals(packed[0]);
@@ -109,9 +114,9 @@ static inline void one_op_open(one_op *o, advrob_context *ctx, const ar_kernels 
 }
 
 static inline void one_op_close(one_op *o) {
-    void *blocks[] = {o->weight,  o->dweight,  o->bias,    o->dbias,   o->mean,   o->var,
-                      o->forward, o->backward, o->scratch, o->y,       o->dy,     o->x[0],
-                      o->x[1],    o->dx[0],    o->dx[1],   o->room[0], o->room[1]};
+    void *blocks[] = {o->border, o->weight,  o->dweight,  o->bias,    o->dbias,   o->mean,
+                      o->var,    o->forward, o->backward, o->scratch, o->y,       o->dy,
+                      o->x[0],   o->x[1],    o->dx[0],    o->dx[1],   o->room[0], o->room[1]};
     for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++)
         free(blocks[i]);
     for (int32_t t = 0; t < o->tiles; t++) {
@@ -160,7 +165,8 @@ static inline ar_op_call one_op_call(const one_op *o, int32_t t) {
 
 /* x -> y */
 static inline void one_op_forward(one_op *o) {
-    const ar_real *const values[AR_MAX_PARAMETERS] = {o->weight, o->bias, o->mean, o->var};
+    const ar_real *const values[AR_MAX_PARAMETERS] = {
+        o->weight, o->parameters[1] > 0 ? o->bias : NULL, o->mean, o->var, o->border};
     if (o->op->pack != NULL) o->op->pack(&o->setup, o->prepared, values, o->forward, o->backward);
     o->norm = (ar_norm){.mean = o->mean, .scale = o->forward, .shift = o->bias};
     for (int32_t t = 0; t < o->tiles; t++) {

@@ -44,11 +44,20 @@ static inline advrob_model *tangle_build(advrob_context *ctx, bool dead) {
     return m;
 }
 
+/* Border biases begin as zeros: numbers that matter. */
+static inline void tangle_borders(advrob_model *m) {
+    for (int32_t i = 0; i < m->parameter_count; i++)
+        for (int64_t k = 0; k < m->parameters[i].count; k++)
+            if (m->parameters[i].role == AR_BORDER_BIAS)
+                m->slab[m->parameters[i].offset + k] = (ar_real)(k % 11 - 5) / 16;
+    ar_model_changed(m);
+}
+
 /* Input 1 x 52 x 21, 5 classes: layers of odd sizes and the poolings behind them, of windows `rows`
  * high and `stride` apart. */
 static inline advrob_model *pooled_build(advrob_context *ctx, int32_t rows, int32_t stride) {
-    const ar_attributes conv[3] = {{{3, 3}, {1, 1}, {1, 1}, 13, true},
-                                   {{3, 3}, {1, 1}, {1, 1}, 14, true},
+    const ar_attributes conv[3] = {{{3, 3}, {1, 1}, {1, 1}, 13, true, .border_bias = true},
+                                   {{3, 3}, {1, 1}, {1, 1}, 14, true, .border_bias = true},
                                    {{3, 3}, {1, 1}, {1, 1}, 12, false}};
     const ar_attributes largest = {{rows, 2}, {stride, 2}, {0, 0}, 0, false};
     const ar_attributes mean = {{rows, 3}, {stride, 2}, {0, 1}, 0, false};
@@ -65,6 +74,7 @@ static inline advrob_model *pooled_build(advrob_context *ctx, int32_t rows, int3
     at = tangle_node(m, "global_avg_pool", at, 0, NULL);
     tangle_node(m, "linear", at, 0, &last);
     test_ok(ar_model_initialise(m, "he", 4));
+    tangle_borders(m);
     return m;
 }
 

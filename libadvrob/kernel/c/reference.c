@@ -37,11 +37,13 @@ static inline __attribute__((always_inline)) void gemm_sum(const ar_gemm *call, 
 static void gemm_block(const ar_gemm *call, const ar_real *w, int32_t p, int32_t first,
                        int32_t width, int32_t lane) {
     int64_t at = ((int64_t)p * call->outputs + first) * call->lanes + lane;
+    const ar_real *bias = call->bias;
     ar_real sum[AR_GEMM_BLOCK_C][8] = {{0}};
+    if (call->bias_class != NULL) bias += (int64_t)call->bias_class[p] * call->outputs;
     for (int32_t o = 0; o < width; o++)
         for (int32_t l = 0; l < 8; l++) {
             if (call->residual != NULL) sum[o][l] = call->residual[at + o * call->lanes + l];
-            if (call->bias != NULL) sum[o][l] += call->bias[first + o];
+            if (bias != NULL) sum[o][l] += bias[first + o];
         }
     if (width == 4)
         gemm_sum(call, w, p, lane, 4, sum);

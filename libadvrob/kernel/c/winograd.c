@@ -94,9 +94,13 @@ static int64_t above(const ar_winograd *call) {
     return (int64_t)call->top * ar_winograd_out(call, 1) * call->outputs * call->lanes;
 }
 
+static int64_t bias_row(const ar_winograd *call, int64_t pixel) {
+    return call->bias_class == NULL ? 0 : (int64_t)call->bias_class[pixel] * call->outputs;
+}
+
 static void finish(const ar_winograd *call, int64_t at, int32_t o, ar_real value) {
     ar_real sum = call->residual != NULL ? call->residual[at] : 0;
-    if (call->bias != NULL) sum += call->bias[o];
+    if (call->bias != NULL) sum += call->bias[bias_row(call, at / call->lanes / call->outputs) + o];
     sum += value;
     if (call->relu) {
         if (call->mask != NULL) {

@@ -24,12 +24,13 @@ INLINE __m256 relu(__m256 a, uint8_t *mask, int64_t at) {
     return _mm256_max_ps(_mm256_setzero_ps(), a);
 }
 
-/* `width` outputs from o of `count` pixels from p, whose lists differ by a constant offset. */
+/* `width` outputs from o of `count` pixels from p, which are alike. */
 INLINE void block(const ar_gemm *given, const float *w, int32_t o, int32_t p, const int32_t width,
                   const int32_t count, const int32_t vectors) {
     const ar_gemm copy = *given, *call = &copy; /* whose fields a byte of the mask cannot change */
     const int32_t lanes = vectors * 8, units = count * vectors;
     const int32_t begin = call->first[p], end = call->first[p + 1];
+    const float *bias = call->bias;
     __m256 a[12];
     ptrdiff_t offset[8] = {0};
 
@@ -38,10 +39,10 @@ INLINE void block(const ar_gemm *given, const float *w, int32_t o, int32_t p, co
             const ar_segment *other = call->segments + call->first[p + q];
             offset[q] = ((ptrdiff_t)other->x - call->segments[begin].x) * lanes;
         }
+    if (call->bias_class != NULL) bias += (ptrdiff_t)call->bias_class[p] * call->outputs;
     UNROLL
     for (int32_t i = 0; i < width * units; i++) {
-        a[i] = call->bias != NULL ? _mm256_broadcast_ss(call->bias + o + i / units)
-                                  : _mm256_setzero_ps();
+        a[i] = bias != NULL ? _mm256_broadcast_ss(bias + o + i / units) : _mm256_setzero_ps();
         if (call->residual != NULL)
             a[i] = _mm256_add_ps(
                 _mm256_loadu_ps(call->residual + place(call, p, o, i / units, i % units, vectors)),
@@ -147,12 +148,13 @@ static void panel8(const ar_gemm *call, const float *w, int32_t o, int32_t width
     }
 }
 
-/* The lists of pixels p and p + 1 differ by one constant offset of x. */
+/* The lists of pixels p and p + 1 differ by one constant offset of x, and their bias is one. */
 static bool alike(const ar_gemm *call, int32_t p) {
     const ar_segment *s = call->segments + call->first[p];
     const ar_segment *t = call->segments + call->first[p + 1];
     int32_t n = call->first[p + 1] - call->first[p];
     if (call->first[p + 2] - call->first[p + 1] != n) return false;
+    if (call->bias_class != NULL && call->bias_class[p] != call->bias_class[p + 1]) return false;
     for (int32_t i = 0; i < n; i++)
         if (s[i].w != t[i].w || s[i].k != t[i].k || t[i].x - s[i].x != t[0].x - s[0].x)
             return false;

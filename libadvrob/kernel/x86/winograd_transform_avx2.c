@@ -154,9 +154,11 @@ INLINE void finish(const ar_winograd *call, float *y, int64_t at, __m256 bias, _
     _mm256_storeu_ps(y, a);
 }
 
-/* The other axis of one row of outputs, from value `at` of the whole output, which goes to y. */
+/* The other axis of one row of outputs, from value `at` of the whole output, which goes to y;
+ * classes: of its pixels, or NULL. */
 INLINE void output_row(const ar_winograd *call, const int32_t n, int32_t valid, int32_t o,
-                       int32_t count, const float *in, float *y, int64_t at) {
+                       int32_t count, const float *in, float *y, int64_t at,
+                       const int32_t *classes) {
     const int32_t vectors = call->lanes / 8;
     const int64_t stride = (int64_t)call->outputs * call->lanes;
     for (int32_t v = 0; v < count; v++, at += 8, y += 8) {
@@ -168,8 +170,13 @@ INLINE void output_row(const ar_winograd *call, const int32_t n, int32_t valid, 
             t[i] = _mm256_loadu_ps(in + i * OUTPUTS * AR_MAX_LANES + v * 8);
         from_points(n, t, sums);
         UNROLL
-        for (int32_t i = 0; i < n - 2; i++)
-            if (i < valid) finish(call, y + i * stride, at + i * stride, bias, sums[i]);
+        for (int32_t i = 0; i < n - 2; i++) {
+            if (i >= valid) continue;
+            if (classes != NULL)
+                bias = _mm256_broadcast_ss(call->bias + (ptrdiff_t)classes[i] * call->outputs + o +
+                                           v / vectors);
+            finish(call, y + i * stride, at + i * stride, bias, sums[i]);
+        }
     }
 }
 
@@ -193,13 +200,14 @@ void ar_winograd_output_avx2(const ar_winograd *call, const winograd_tile *tile,
     }
     for (int32_t i = 0; i < tile->valid[0]; i++) {
         int64_t at = (int64_t)(tile->at[0] + i) * out_w + tile->at[1];
+        const int32_t *classes = call->bias_class == NULL ? NULL : call->bias_class + at;
         at = (at * call->outputs + o) * lanes;
         float *y = call->y + at - (int64_t)call->top * out_w * call->outputs * lanes;
         if (tile->points[1] == 6)
-            output_row(call, 6, tile->valid[1], o, count, between[i][0], y, at);
+            output_row(call, 6, tile->valid[1], o, count, between[i][0], y, at, classes);
         else if (tile->points[1] == 5)
-            output_row(call, 5, tile->valid[1], o, count, between[i][0], y, at);
+            output_row(call, 5, tile->valid[1], o, count, between[i][0], y, at, classes);
         else
-            output_row(call, 4, tile->valid[1], o, count, between[i][0], y, at);
+            output_row(call, 4, tile->valid[1], o, count, between[i][0], y, at, classes);
     }
 }
