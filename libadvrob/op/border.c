@@ -68,3 +68,45 @@ void ar_border_gradient(const ar_border *border, const ar_op_gradient *call) {
             }
     }
 }
+
+/* The first position of a class on an axis. */
+static int32_t class_start(const ar_attributes *a, int32_t axis, int32_t in, int32_t out,
+                           int32_t class) {
+    int32_t o = 0;
+    while (axis_classes(a, axis, in, o + 1, NULL) <= class && o + 1 < out)
+        o++;
+    return o;
+}
+
+/* Of the sums by tap, those of taps that fall on padding in a class. */
+static double missing(const ar_attributes *a, const ar_shape *in, const ar_shape *out,
+                      const ar_real *taps, int32_t row, int32_t column) {
+    int32_t y0, y1, x0, x1;
+    double sum = 0;
+    ar_window_range(a, 0, class_start(a, 0, in->h, out->h, row), in->h, &y0, &y1);
+    ar_window_range(a, 1, class_start(a, 1, in->w, out->w, column), in->w, &x0, &x1);
+    for (int32_t ky = 0; ky < a->kernel[0]; ky++)
+        for (int32_t kx = 0; kx < a->kernel[1]; kx++)
+            if (ky < y0 || ky >= y1 || kx < x0 || kx >= x1) sum += (double)taps[ky * a->kernel[1] + kx];
+    return sum;
+}
+
+void ar_border_absorb(const ar_attributes *a, const ar_shape *in, const ar_real *weight,
+                      const double *constant, double *bias, double *border) {
+    int32_t per = in->c / a->groups, outputs = a->outputs / a->groups;
+    int32_t taps = a->kernel[0] * a->kernel[1], count[2];
+    ar_shape out = {a->outputs};
+    (void)ar_window_infer("conv2d", a, in, &out); /* which has passed before */
+    ar_border_count(a, in, &out, count);
+    for (int32_t o = 0; o < a->outputs; o++)
+        for (int32_t c = 0; c < per; c++) {
+            double value = constant[o / outputs * per + c];
+            const ar_real *w = weight + ((int64_t)o * per + c) * taps;
+            if (value == 0) continue;
+            for (int32_t t = 0; t < taps; t++)
+                bias[o] += value * (double)w[t];
+            for (int32_t k = 0; border != NULL && k < count[0] * count[1]; k++)
+                border[o * count[0] * count[1] + k] -=
+                    value * missing(a, in, &out, w, k / count[1], k % count[1]);
+        }
+}

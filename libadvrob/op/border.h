@@ -23,6 +23,9 @@ int32_t ar_border_prepare(const ar_op_setup *setup, ar_border *border);
 /* table[class][output] = bias[output] + border_bias[output][class]; bias NULL: 0. */
 void ar_border_pack(const ar_border *border, int32_t outputs, const ar_real *bias,
                     const ar_real *border_bias, ar_real *table);
+/* conv2d's `absorb`. */
+void ar_border_absorb(const ar_attributes *attributes, const ar_shape *in, const ar_real *weight,
+                      const double *constant, double *bias, double *border);
 /* Sums of dy by output and class, into call->dborder. */
 void ar_border_gradient(const ar_border *border, const ar_op_gradient *call);
 

@@ -164,6 +164,7 @@ const ar_op ar_op_conv2d = {
     .fuses_gate = true,
     .fuses_residual = true,
     .shares = true,
+    .absorb = ar_border_absorb,
     .infer = infer,
     .parameters = parameters,
     .macs = macs,

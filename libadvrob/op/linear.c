@@ -45,6 +45,14 @@ static void pack(const ar_op_setup *setup, const void *prepared,
     ar_gemm_pack_backward(setup, parameters[AR_WEIGHT], backward);
 }
 
+static void absorb(const ar_attributes *attributes, const ar_shape *in, const ar_real *weight,
+                   const double *constant, double *bias, double *border) {
+    (void)border;
+    for (int32_t o = 0; o < attributes->outputs; o++)
+        for (int32_t c = 0; c < in->c; c++)
+            bias[o] += constant[c] * (double)weight[(int64_t)o * in->c + c];
+}
+
 const ar_op ar_op_linear = {
     .name = "linear",
     .help = "linear layer with weight [out, in] and bias",
@@ -55,6 +63,7 @@ const ar_op ar_op_linear = {
     .fuses_gate = true,
     .fuses_residual = true,
     .shares = true,
+    .absorb = absorb,
     .infer = infer,
     .parameters = parameters,
     .macs = macs,

@@ -139,6 +139,11 @@ typedef struct ar_op {
      * (model/tiles.c), and backward reads the input. Its parameter gradients come from the sums at
      * the cut. */
     bool whole_batch;
+    /* Adds to bias [outputs] what input channels that hold the same in every pixel (constant [in.c];
+     * 0: nothing) add to each output whose window lies inside, and to border [outputs][classes], as
+     * the border bias has them, what is different where taps fall on padding. NULL: no weights. */
+    void (*absorb)(const ar_attributes *attributes, const ar_shape *in, const ar_real *weight,
+                   const double *constant, double *bias, double *border);
     /* The shape of the output; E_SHAPE or E_RANGE names the attribute. */
     int32_t (*infer)(const ar_attributes *attributes, const ar_shape *in, ar_shape *out);
     /* Weight, bias, statistics; NULL: no parameters. */
