@@ -36,6 +36,11 @@ static bool is_convolution(const ar_node *node) {
     return node->op != NULL && strcmp(node->op->name, "conv2d") == 0;
 }
 
+/* Its channels, in and out, can only go group by group: they stay. */
+static bool is_grouped(const ar_node *node) {
+    return is_convolution(node) && node->attributes.groups > 1;
+}
+
 /* Whether value `node` reaches a sum or the result with its channels still its own. */
 static bool tied(const advrob_model *model, int32_t node) {
     if (node == ar_model_output(model)) return true;
@@ -43,7 +48,7 @@ static bool tied(const advrob_model *model, int32_t node) {
         for (int32_t k = 0; k < ar_node_inputs(&model->nodes[i]); k++) {
             if (model->nodes[i].inputs[k] != node) continue;
             int32_t rule = model->nodes[i].op->prune;
-            if (rule == AR_PRUNE_TIES) return true;
+            if (rule == AR_PRUNE_TIES || is_grouped(&model->nodes[i])) return true;
             if (rule != AR_PRUNE_PRODUCES && tied(model, i)) return true;
         }
     return false;
@@ -141,7 +146,8 @@ static int32_t make_plan(const ar_compression *job, plan *p) {
         p->keep[i] = block;
         memset(block, 1, channels * sizeof(bool));
         p->kept[i] = (int32_t)channels;
-        p->prunable[i] = is_convolution(&model->nodes[i]) && !tied(model, (int32_t)i);
+        p->prunable[i] = is_convolution(&model->nodes[i]) && !is_grouped(&model->nodes[i]) &&
+                         !tied(model, (int32_t)i);
         if (p->prunable[i]) total += channels;
     }
     AR_TRY(ar_arena_alloc(&p->arena, total, sizeof(filter), "pruning plan", &block));
@@ -219,7 +225,9 @@ static int32_t write_plan(const ar_compression *job, ar_buffer *text) {
         ar_buffer_add(
             text, "%-12s %8d %8d %8d%s\n", node->name, node->shape.c, p.kept[i],
             node->shape.c - p.kept[i],
-            p.prunable[i] ? "" : "  whole: its channels meet others in a sum, or are the result");
+            p.prunable[i]
+                ? ""
+                : "  whole: its channels meet others in a sum or in groups, or are the result");
     }
     AR_TRY(ar_buffer_status(text));
 out:

@@ -11,8 +11,8 @@
 #define AR_MAX_INPUTS 2
 #define AR_MAX_PARAMETERS 5
 
-/* What an operator's node is told. Kernel, stride and dilation are 1 where nothing was said
- * (ar_op_attributes_fill), so that a linear layer is a convolution of one tap. */
+/* What an operator's node is told. Kernel, stride, dilation and groups are 1 where nothing was
+ * said (ar_op_attributes_fill), so that a linear layer is a convolution of one tap. */
 typedef struct ar_attributes {
     int32_t kernel[2], stride[2], padding[2]; /* height, width */
     int32_t outputs;                          /* channels out of a convolution or linear layer */
@@ -24,6 +24,8 @@ typedef struct ar_attributes {
      * removed input channel without variation left behind, which zero padding cuts off there. */
     bool border_bias;
     int32_t dilation[2]; /* from one tap of a window to the next */
+    /* A convolution's channels and outputs, cut evenly: outputs see their own group's channels. */
+    int32_t groups;
 } ar_attributes;
 
 /* How channels of inputs and output are tied when channels are removed. */
