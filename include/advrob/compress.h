@@ -20,6 +20,16 @@ ADVROB_API int32_t advrob_compressor_create(advrob_context *ctx, const char *nam
                                             const advrob_options *options, advrob_compressor **out);
 ADVROB_API void advrob_compressor_destroy(advrob_compressor *compressor);
 
+/* Called by advrob_compressor_run of a pruning compressor after each of its "steps", on the calling
+ * thread, with the net as it is: fine-tune it here, in place, so that the next step rates what was
+ * learned. Return 0, or any other number to stop with E_CALLBACK. */
+typedef int32_t (*advrob_compress_step_fn)(void *user, int64_t step, int64_t steps,
+                                           advrob_model *model);
+
+/* Sets it; NULL: none. Not while the compressor runs. */
+ADVROB_API int32_t advrob_compressor_on_step(advrob_compressor *compressor,
+                                             advrob_compress_step_fn step, void *user);
+
 /* Compresses `model`; `calibration` are training images for compressors that need them (quant_ptq)
  * and may be NULL for others. *out is owned by the caller. Errors: E_INVALID (no calibration),
  * E_SHAPE (calibration images of another shape), E_UNSUPPORTED (a graph that it cannot handle;
@@ -28,8 +38,9 @@ ADVROB_API int32_t advrob_compressor_run(const advrob_compressor *compressor,
                                          const advrob_model *model,
                                          const advrob_dataset *calibration, advrob_model **out);
 
-/* What `run` would do, as text for people, one line a layer, before anything is cut. The caller
- * frees *text with advrob_text_destroy(ctx, text). */
+/* What `run` would do, as text, one line a layer, before anything is cut. That of a pruning
+ * compressor can be edited, kept and replayed: it is the option "plan" of compressor prune_plan.
+ * The caller frees *text with advrob_text_destroy(ctx, text). */
 ADVROB_API int32_t advrob_compressor_plan(const advrob_compressor *compressor,
                                           const advrob_model *model,
                                           const advrob_dataset *calibration, char **text);

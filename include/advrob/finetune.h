@@ -55,9 +55,9 @@ ADVROB_API void advrob_finetune_destroy(advrob_finetune *finetune);
  * Errors: E_SHAPE (data and model), E_NONFINITE (loss, gradient or weight, named; the model then
  * holds the last good weights, with "alarm" = "rollback" those of the alarm's last silent check),
  * E_CANCELLED (the model holds the last whole step), E_BUSY, E_INVALID (an option that needs
- * validation images; batch norms by the batch and a batch of one value; a checkpoint of another run, which says what differs), E_FORMAT (there are
- * checkpoints and none is whole), E_IO (the last checkpoint or a model file was not written;
- * model and history are the finished ones). */
+ * validation images; batch norms by the batch and a batch of one value; a checkpoint of another
+ * run, which says what differs), E_FORMAT (there are checkpoints and none is whole), E_IO (the last
+ * checkpoint or a model file was not written; model and history are the finished ones). */
 ADVROB_API int32_t advrob_finetune_run(const advrob_finetune *finetune, advrob_model *model,
                                        const advrob_dataset *train, const advrob_dataset *valid,
                                        advrob_history **history);

@@ -26,10 +26,11 @@ ADVROB_API int32_t advrob_model_build(advrob_context *ctx, const char *name,
                                       const advrob_options *options, advrob_model **out);
 
 /* Begins a net of one's own, with its input node, which is named "input": images of `channels` x
- * `height` x `width`. Options, each one value or one per channel: "mean", "std" (what enters the net
- * is (pixel - mean) / std; 0 and 1), "low", "high" (the box of valid pixels; 0 and 1), "unit" (how
- * much of a pixel is 1 of an attack's epsilon; 1). For a net whose images come normalised already,
- * leave mean and std and set low = (0 - mean) / std, high = (1 - mean) / std, unit = 1 / std.
+ * `height` x `width`. Options, each one value or one per channel: "mean", "std" (what enters the
+ * net is (pixel - mean) / std; 0 and 1), "low", "high" (the box of valid pixels; 0 and 1), "unit"
+ * (how much of a pixel is 1 of an attack's epsilon; 1). For a net whose images come normalised
+ * already, leave mean and std and set low = (0 - mean) / std, high = (1 - mean) / std, unit = 1 /
+ * std.
  *
  *     const char *in[] = {"input"}, *conv1[] = {"conv1"};
  *     advrob_model_begin(ctx, 3, 32, 32, NULL, &m);
@@ -91,8 +92,9 @@ ADVROB_API int64_t advrob_model_parameter_total(const advrob_model *model);
 ADVROB_API int64_t advrob_model_macs(const advrob_model *model);
 ADVROB_API int64_t advrob_model_bytes(const advrob_model *model);
 
-/* Parameters by name, running statistics of batch norms included. get returns a copy, owned by the caller; set wants float32 and the same
- * shape. Errors: E_UNKNOWN, E_SHAPE, E_NONFINITE, E_RANGE (a negative variance), E_BUSY. */
+/* Parameters by name, running statistics of batch norms included. get returns a copy, owned by the
+ * caller; set wants float32 and the same shape. Errors: E_UNKNOWN, E_SHAPE, E_NONFINITE, E_RANGE (a
+ * negative variance), E_BUSY. */
 ADVROB_API int32_t advrob_model_parameter_count(const advrob_model *model);
 ADVROB_API const char *advrob_model_parameter_name_at(const advrob_model *model, int32_t index);
 ADVROB_API int32_t advrob_model_get_parameter(const advrob_model *model, const char *name,

@@ -5,11 +5,19 @@ int32_t advrob_compressor_create(advrob_context *ctx, const char *name,
                                  const advrob_options *options, advrob_compressor **out) {
     AR_API_PRESENT(name);
     AR_API_PRESENT(out);
-    AR_API(ctx, ar_compressor_create(ctx, name, options, out));
+    AR_API(ctx, ar_compressor_create(ctx, name, options, ar_method_gradients, out));
 }
 
 void advrob_compressor_destroy(advrob_compressor *compressor) {
     ar_compressor_release(compressor);
+}
+
+int32_t advrob_compressor_on_step(advrob_compressor *compressor, advrob_compress_step_fn step,
+                                  void *user) {
+    AR_API_PRESENT(compressor);
+    compressor->step = step;
+    compressor->step_user = user;
+    return ADVROB_OK;
 }
 
 int32_t advrob_compressor_run(const advrob_compressor *compressor, const advrob_model *model,

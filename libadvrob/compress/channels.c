@@ -146,7 +146,7 @@ static bool may_go(const ar_channels *ch, int32_t class, bool linear, const bool
 }
 
 static void find_groups(ar_channels *ch, bool linear, const bool *stays) {
-    for (int32_t class = 0; class < ch->classes; class++) {
+    for (int32_t class = 0; class < ch->classes; class ++) {
         int32_t group = 0;
         ch->group_of[class] = -1;
         if (!may_go(ch, class, linear, stays)) continue;
@@ -170,7 +170,7 @@ static void number_classes(ar_channels *ch, int32_t *parent) {
     memset(ch->class_first, 0, sizeof(int32_t) * ((size_t)ch->classes + 1));
     for (int32_t cell = 0; cell < ch->cells; cell++)
         ch->class_first[ch->class_of[cell] + 1]++;
-    for (int32_t class = 0; class < ch->classes; class++)
+    for (int32_t class = 0; class < ch->classes; class ++)
         ch->class_first[class + 1] += ch->class_first[class];
     int32_t *next = parent; /* of each class; the roots are no longer needed */
     memcpy(next, ch->class_first, sizeof(int32_t) * (size_t)ch->classes);
@@ -182,8 +182,8 @@ static int32_t allocate(ar_channels *ch, ar_arena *arena, int32_t **parent, bool
     int32_t status = ADVROB_OK;
     void *block;
     size_t cells = (size_t)ch->cells + 1;
-    int32_t **const arrays[] = {&ch->node_of, &ch->class_of, &ch->class_first, &ch->members,
-                                &ch->group_of, &ch->sample, &ch->size, parent};
+    int32_t **const arrays[] = {&ch->node_of,  &ch->class_of, &ch->class_first, &ch->members,
+                                &ch->group_of, &ch->sample,   &ch->size,        parent};
     for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++) {
         AR_TRY(ar_arena_alloc(arena, cells, sizeof(int32_t), "coupled channels", &block));
         *arrays[i] = block;
@@ -203,8 +203,8 @@ int32_t ar_channels_find(const advrob_model *model, bool linear, ar_arena *arena
     bool *stays = NULL;
     ar_channels ch = {.model = model};
     void *block;
-    AR_TRY(ar_arena_alloc(arena, (size_t)model->node_count + 1, sizeof(int32_t),
-                          "coupled channels", &block));
+    AR_TRY(ar_arena_alloc(arena, (size_t)model->node_count + 1, sizeof(int32_t), "coupled channels",
+                          &block));
     ch.first = block;
     for (int32_t i = 0; i <= model->node_count; i++) {
         ch.first[i] = (int32_t)cells;

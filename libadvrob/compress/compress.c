@@ -1,5 +1,5 @@
 /* Compressors: registry and creation. */
-#include "compress.h"
+#include "prune.h"
 
 #include <string.h>
 
@@ -29,7 +29,7 @@ static int32_t find(const char *name, const ar_compressor **out) {
 }
 
 int32_t ar_compressor_create(advrob_context *ctx, const char *name, const advrob_options *options,
-                             advrob_compressor **out) {
+                             ar_gradients_fn gradients, advrob_compressor **out) {
     int32_t status = ADVROB_OK;
     advrob_compressor *compressor = NULL;
     const ar_compressor *kind = NULL;
@@ -44,6 +44,7 @@ int32_t ar_compressor_create(advrob_context *ctx, const char *name, const advrob
     compressor->ctx = ctx;
     compressor->references = 1;
     compressor->kind = kind;
+    compressor->gradients = gradients;
     ar_context_retain(ctx);
     ar_arena_init(&compressor->arena, &ctx->memory);
     AR_TRY(ar_arena_alloc(&compressor->arena, 1, kind->options->size, "compressor",
@@ -79,16 +80,32 @@ static int32_t check(const advrob_compressor *compressor, const advrob_model *mo
     return ar_model_check_finite(model);
 }
 
+static ar_compression make_job(const advrob_compressor *compressor, const advrob_model *model,
+                               const advrob_dataset *calibration) {
+    return (ar_compression){.ctx = compressor->ctx,
+                            .options = compressor->options,
+                            .model = model,
+                            .calibration = calibration,
+                            .gradients = compressor->gradients,
+                            .step = compressor->step,
+                            .step_user = compressor->step_user};
+}
+
 int32_t ar_compressor_run(const advrob_compressor *compressor, const advrob_model *model,
                           const advrob_dataset *calibration, advrob_model **out) {
     int32_t status = check(compressor, model, calibration);
-    ar_compression job = {compressor->ctx, compressor->options, model, calibration};
-    return status < 0 ? status : compressor->kind->run(&job, out);
+    ar_compression job = make_job(compressor, model, calibration);
+    if (status < 0) return status;
+    if (compressor->kind->rate != NULL) return ar_prune_run(&job, compressor->kind->rate, out);
+    return compressor->kind->run(&job, out);
 }
 
 int32_t ar_compressor_plan(const advrob_compressor *compressor, const advrob_model *model,
                            const advrob_dataset *calibration, ar_buffer *text) {
     int32_t status = check(compressor, model, calibration);
-    ar_compression job = {compressor->ctx, compressor->options, model, calibration};
-    return status < 0 ? status : compressor->kind->plan(&job, text);
+    ar_compression job = make_job(compressor, model, calibration);
+    if (status < 0) return status;
+    if (compressor->kind->rate != NULL)
+        return ar_prune_write_plan(&job, compressor->kind->rate, text);
+    return compressor->kind->plan(&job, text);
 }

@@ -9,13 +9,24 @@
 #include "data/data.h"
 #include "model/program.h"
 
+/* Hands the gradient of the mean loss of each batch of `batch` images, of the first `images` of
+ * `data`, to `each`: in the slab's layout. compress knows no loss: the method layer gives this. */
+typedef int32_t (*ar_gradients_fn)(const advrob_model *model, const advrob_dataset *data,
+                                   int64_t images, int64_t batch,
+                                   void (*each)(void *arg, const ar_real *gradient), void *arg);
+
 /* One run: options, the model, and calibration images (NULL if none were given). */
 typedef struct ar_compression {
     advrob_context *ctx;
     const void *options;
     const advrob_model *model;
     const advrob_dataset *calibration;
+    ar_gradients_fn gradients;
+    advrob_compress_step_fn step; /* the caller's, after each step; NULL: none */
+    void *step_user;
 } ar_compression;
+
+struct ar_rating; /* prune.h */
 
 typedef struct ar_compressor {
     const char *name, *help;
@@ -23,6 +34,8 @@ typedef struct ar_compressor {
     bool needs_calibration;
     int32_t (*run)(const ar_compression *job, advrob_model **out);
     int32_t (*plan)(const ar_compression *job, ar_buffer *text);
+    /* A pruning criterion has this instead of the two above (prune.h). */
+    int32_t (*rate)(const struct ar_rating *rating, double *scores);
 } ar_compressor;
 
 struct advrob_compressor {
@@ -31,13 +44,16 @@ struct advrob_compressor {
     const ar_compressor *kind;
     ar_arena arena;
     void *options;
+    ar_gradients_fn gradients;
+    advrob_compress_step_fn step;
+    void *step_user;
 };
 
 int32_t ar_compressor_count(void);
 const ar_compressor *ar_compressor_at(int32_t index);
 
 int32_t ar_compressor_create(advrob_context *ctx, const char *name, const advrob_options *options,
-                             advrob_compressor **out);
+                             ar_gradients_fn gradients, advrob_compressor **out);
 void ar_compressor_release(advrob_compressor *compressor); /* NULL is fine */
 int32_t ar_compressor_run(const advrob_compressor *compressor, const advrob_model *model,
                           const advrob_dataset *calibration, advrob_model **out);

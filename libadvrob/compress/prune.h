@@ -13,22 +13,22 @@
 typedef struct ar_channels {
     const advrob_model *model;
     int32_t cells, classes, groups;
-    int32_t *first;       /* [nodes + 1]: channel c of node i is cell first[i] + c */
-    int32_t *node_of;     /* [cells] */
-    int32_t *class_of;    /* [cells] */
-    int32_t *class_first; /* [classes + 1]: a class's cells are members[class_first ...], in order */
-    int32_t *members;     /* [cells] */
-    int32_t *group_of;    /* [classes]; -1: it has to stay */
-    int32_t *sample;      /* [groups]: the first class of the group */
-    int32_t *size;        /* [groups]: classes */
+    int32_t *first;    /* [nodes + 1]: channel c of node i is cell first[i] + c */
+    int32_t *node_of;  /* [cells] */
+    int32_t *class_of; /* [cells] */
+    int32_t
+        *class_first;  /* [classes + 1]: a class's cells are members[class_first ...], in order */
+    int32_t *members;  /* [cells] */
+    int32_t *group_of; /* [classes]; -1: it has to stay */
+    int32_t *sample;   /* [groups]: the first class of the group */
+    int32_t *size;     /* [groups]: classes */
     /* [cells]: what a cell holds in every pixel once its class is gone: filters give 0, but what
      * follows them may not. */
     double *constant;
 } ar_channels;
 
 /* linear: also linear layers lose outputs. Memory comes from `arena`. */
-int32_t ar_channels_find(const advrob_model *model, bool linear, ar_arena *arena,
-                         ar_channels *out);
+int32_t ar_channels_find(const advrob_model *model, bool linear, ar_arena *arena, ar_channels *out);
 /* Whether the node has filters, one an output channel: a convolution or linear layer. */
 bool ar_has_filters(const ar_node *node);
 /* Whether two classes have filters of the same layers. */

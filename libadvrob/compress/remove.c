@@ -1,5 +1,5 @@
-/* The smaller net: channels taken out of every value and parameter that has them, and what they held
- * in every pixel put into the biases behind. */
+/* The smaller net: channels taken out of every value and parameter that has them, and what they
+ * held in every pixel put into the biases behind. */
 #include <string.h>
 
 #include "prune.h"
@@ -86,8 +86,8 @@ static void copy_parameter(const ar_channels *ch, const bool *gone, int32_t i, i
         }
 }
 
-/* What node i reads of channels that are gone: their constants, 0 for those that stay. Whether there
- * is anything but 0. */
+/* What node i reads of channels that are gone: their constants, 0 for those that stay. Whether
+ * there is anything but 0. */
 static bool gone_inputs(const ar_channels *ch, const bool *gone, int32_t i, double *constant) {
     const ar_node *node = &ch->model->nodes[i];
     int32_t in = node->inputs[0];
@@ -104,13 +104,12 @@ static int32_t absorb(const ar_channels *ch, const bool *gone, int32_t i, const 
                       advrob_model *small) {
     int32_t status = ADVROB_OK;
     const ar_node *node = &ch->model->nodes[i], *to = &small->nodes[i];
-    const ar_parameter *border =
-        to->border_bias < 0 ? NULL : &small->parameters[to->border_bias];
+    const ar_parameter *border = to->border_bias < 0 ? NULL : &small->parameters[to->border_bias];
     size_t outputs = (size_t)node->shape.c, classes = 0;
     if (border != NULL) classes = (size_t)(border->count / border->shape[0]);
     void *block = NULL;
-    AR_TRY(ar_calloc(&small->ctx->memory, outputs * (1 + classes), sizeof(double), "biases",
-                     &block));
+    AR_TRY(
+        ar_calloc(&small->ctx->memory, outputs * (1 + classes), sizeof(double), "biases", &block));
     double *bias = block, *at_border = bias + outputs;
     node->op->absorb(&node->attributes, &ch->model->nodes[node->inputs[0]].shape,
                      ch->model->slab + ch->model->parameters[node->weight].offset, constant, bias,

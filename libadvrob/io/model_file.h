@@ -11,8 +11,9 @@
  *      "input_quantization":{...}}
  *
  * Nodes stand in order of execution; node 0, which is not listed, is named "input". What a node
- * leaves out is: kernel, stride and dilation 1, padding 0, outputs 0, no bias, not quantized.
- * Readers ignore fields that they do not know; what they must know raises the version. */
+ * leaves out is: kernel, stride, dilation and groups 1, padding 0, outputs 0, no bias, not
+ * quantized. Readers ignore fields that they do not know; what they must know raises the version.
+ */
 #ifndef AR_MODEL_FILE_H
 #define AR_MODEL_FILE_H
 

@@ -253,6 +253,8 @@ static int32_t read_attributes(const reader *r, const char *where, const ar_json
         AR_TRY(get_integers(r, where, node, "padding", 0, 2, a->padding));
     if (ar_json_get(node, "dilation") != NULL)
         AR_TRY(get_integers(r, where, node, "dilation", 1, 2, a->dilation));
+    if (ar_json_get(node, "groups") != NULL)
+        AR_TRY(get_integer(r, where, node, "groups", 1, INT32_MAX, &a->groups));
     if (ar_json_get(node, "outputs") != NULL)
         AR_TRY(get_integer(r, where, node, "outputs", 1, INT32_MAX, &a->outputs));
     AR_TRY(get_bool(r, where, node, "bias", &a->bias));

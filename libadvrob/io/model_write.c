@@ -74,6 +74,7 @@ static void write_node(ar_buffer *b, const advrob_model *model, const ar_node *n
     write_pair(b, "stride", a->stride, 1);
     write_pair(b, "padding", a->padding, 0);
     write_pair(b, "dilation", a->dilation, 1);
+    if (a->groups != 1) write_number(b, "groups", a->groups);
     if (a->outputs != 0) write_number(b, "outputs", a->outputs);
     if ((node->op->parameters != NULL && !node->op->whole_batch) || a->bias) {
         write_key(b, "bias");

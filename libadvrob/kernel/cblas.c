@@ -12,7 +12,7 @@ static void start(const ar_gemm *call, int64_t at, int32_t p, int32_t first, int
     const ar_real *bias = call->bias;
     const ar_real *residual = call->residual == NULL ? NULL : call->residual + at;
     ar_real *y = call->y + at;
-    if (call->bias_class != NULL) bias += (int64_t)call->bias_class[p] * call->outputs;
+    if (call->bias_class != NULL) bias += (int64_t)call->bias_class[p] * ar_gemm_stride(call);
     for (int32_t o = 0; o < width; o++) {
         ar_real value = bias == NULL ? 0 : bias[first + o];
         for (int32_t i = o * call->lanes; i < (o + 1) * call->lanes; i++)
@@ -30,7 +30,7 @@ void ar_gemm_f32_cblas(const ar_gemm *call) {
         int32_t depth = LARGEST_CALL / (width * lanes);
         const ar_real *w = call->w + (int64_t)call->rows * first;
         for (int32_t p = 0; p < call->pixels; p++) {
-            int64_t at = ((int64_t)p * call->outputs + first) * lanes;
+            int64_t at = ((int64_t)p * ar_gemm_stride(call) + first) * lanes;
             ar_real *y = call->y + at;
             start(call, at, p, first, width);
             for (int32_t i = call->first[p]; i < call->first[p + 1]; i++) {

@@ -110,6 +110,10 @@ int32_t ar_block_first(int32_t n, int32_t block, int32_t b) {
     return b * (n / count) + (b < larger ? b : larger);
 }
 
+int32_t ar_gemm_stride(const ar_gemm *call) {
+    return call->stride > 0 ? call->stride : call->outputs;
+}
+
 ar_span ar_span_of(ar_span range, int32_t n) {
     return range.end > 0 ? range : (ar_span){0, n};
 }

@@ -6,7 +6,8 @@
  *
  * The table is filled in a cascade: reference C first, then CBLAS where it was built in, then the
  * vector levels of the CPU. Contract of every slot: pointers to tiles and packed weights are
- * aligned to 64 bytes; no slot allocates; no slot reads or writes past the sizes it is given.
+ * aligned to 64 bytes, save a gemm's, which may point at any channel or output; no slot allocates;
+ * no slot reads or writes past the sizes it is given.
  * Elementwise slots give the same bits at all levels; gemm, winograd and wgrad stay within the
  * bound of tests/tolerance.h of each other. */
 #ifndef AR_KERNEL_H
@@ -40,12 +41,15 @@ typedef struct ar_span {
  *
  * Packed weights: outputs in blocks of at most table->gemm_block, cut nearly equal
  * (ar_block_first); block b starts at w + rows * ar_block_first(b), and is [rows][width of b].
- * Masks: one bit per float of the tile, bit (i & 7) of byte i / 8. */
+ * Masks: one bit per float of the tile, bit (i & 7) of byte i / 8. A group of a convolution's
+ * channels is a gemm of its own: its outputs lie among others, `stride` from pixel to pixel; rows
+ * of bias by class lie as far apart. */
 typedef struct ar_gemm {
     int32_t lanes, pixels, outputs, rows;
+    int32_t stride; /* outputs of a whole pixel of y, residual, mask and gate; 0: outputs */
     const ar_real *x, *w, *bias;
     const ar_real *residual; /* of y's shape; y itself: to add to it */
-    ar_real *y;              /* [pixels][outputs][lanes] */
+    ar_real *y;              /* [pixels][stride][lanes], at the first output */
     const int32_t *first;    /* [pixels + 1]: segments of pixel p are [first[p], first[p+1]) */
     const ar_segment *segments;
     const int32_t *bias_class; /* [pixels]: rows of bias; NULL: it has one */
@@ -88,19 +92,21 @@ typedef struct ar_winograd_pack {
 } ar_winograd_pack;
 
 /* Weight gradient of the same operation, over the tiles of a batch in order.
- *   dw[o][t][c] += sum over tiles, pairs of tap t, lanes of dy[pair.y][o][l] * x[pair.x + c][l]
+ *   dw[o][t][c] += sum over tiles, pairs of tap t, lanes of
+ *                  dy[pair.y][o][l] * x[pair.x + x_first + c][l]
  * for o in [begin, end). dw is [outputs][taps][channels] and is written, not added to. */
 typedef struct ar_pair {
-    int32_t x; /* offset into the input tile: pixel * channels */
+    int32_t x; /* offset into the input tile: pixel * its channels, a multiple of `channels` */
     int32_t y; /* output pixel */
 } ar_pair;
 
 typedef struct ar_wgrad {
     int32_t lanes, tiles, taps, channels, outputs, pixels; /* pixels: of the output */
     int32_t begin, end;                                    /* outputs to do */
-    const ar_real *const *x;                               /* [tiles] */
-    const ar_real *const *dy;                              /* [tiles], [pixels][outputs][lanes] */
-    const int32_t *first;                                  /* [taps + 1] */
+    int32_t x_first;          /* the channel of a pixel of x with which `channels` begin */
+    const ar_real *const *x;  /* [tiles] */
+    const ar_real *const *dy; /* [tiles], [pixels][outputs][lanes] */
+    const int32_t *first;     /* [taps + 1] */
     const ar_pair *pairs;
     ar_real *dw; /* [outputs][taps][channels] */
     ar_real *db; /* [outputs], or NULL */
@@ -212,6 +218,9 @@ const ar_kernels *ar_kernels_get(int32_t level, bool blas);
 /* Cut of n outputs into blocks of at most `block`: how many, and the first output of block b. */
 int32_t ar_block_count(int32_t n, int32_t block);
 int32_t ar_block_first(int32_t n, int32_t block, int32_t b);
+
+/* Outputs from one pixel of a gemm's y to the next. */
+int32_t ar_gemm_stride(const ar_gemm *call);
 
 /* A range of n items with its end filled in. */
 ar_span ar_span_of(ar_span range, int32_t n);

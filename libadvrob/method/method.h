@@ -31,6 +31,12 @@ typedef struct ar_objective_room {
     int32_t classes;
 } ar_objective_room;
 
+/* gradients.c: an ar_gradients_fn (compress/compress.h) of the cross entropy, with running
+ * statistics. */
+int32_t ar_method_gradients(const advrob_model *model, const advrob_dataset *data, int64_t images,
+                            int64_t batch, void (*each)(void *arg, const ar_real *gradient),
+                            void *arg);
+
 int32_t ar_method_count(void);
 const ar_method *ar_method_at(int32_t index);
 int32_t ar_method_find(const char *name, const ar_method **out);

@@ -169,7 +169,7 @@ int32_t ar_tiles_forward(ar_tiles *tiles, int64_t n, const float *const *x, cons
                          float *const *out);
 /* After it: dout[group] [n, outputs] -> dx[group] [n, c, h, w]; dx may be NULL in AR_RUN_TRAIN, and
  * there: all parameter gradients, summed over the groups. gradient (NULL in other modes) has the
- * slab's layout; running statistics have gradient 0. */
+ * slab's layout; values that no step trains (running statistics, unused nodes) stay as they are. */
 int32_t ar_tiles_backward(ar_tiles *tiles, const float *const *dout, float *const *dx,
                           ar_real *gradient);
 

@@ -122,6 +122,8 @@ uint64_t ar_model_digest(const advrob_model *model) {
         if (node->op != NULL &&
             (node->attributes.dilation[0] != 1 || node->attributes.dilation[1] != 1))
             hash = ar_fnv(hash, node->attributes.dilation, sizeof node->attributes.dilation);
+        if (node->op != NULL && node->attributes.groups != 1)
+            hash = ar_fnv(hash, &node->attributes.groups, sizeof node->attributes.groups);
         if (node->attributes.border_bias) hash = ar_fnv(hash, "border_bias", 11);
         hash = hash_quant(hash_quant(hash, &node->output), &node->weights);
     }

@@ -87,7 +87,8 @@ static double missing(const ar_attributes *a, const ar_shape *in, const ar_shape
     ar_window_range(a, 1, class_start(a, 1, in->w, out->w, column), in->w, &x0, &x1);
     for (int32_t ky = 0; ky < a->kernel[0]; ky++)
         for (int32_t kx = 0; kx < a->kernel[1]; kx++)
-            if (ky < y0 || ky >= y1 || kx < x0 || kx >= x1) sum += (double)taps[ky * a->kernel[1] + kx];
+            if (ky < y0 || ky >= y1 || kx < x0 || kx >= x1)
+                sum += (double)taps[ky * a->kernel[1] + kx];
     return sum;
 }
 

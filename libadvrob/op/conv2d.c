@@ -9,10 +9,17 @@ static int32_t infer(const ar_attributes *attributes, const ar_shape *in, ar_sha
     if (attributes->outputs < 1 || attributes->outputs > AR_MAX_DIM)
         return ar_error(ADVROB_E_RANGE, "conv2d: %d output channels, expected 1 to %d",
                         attributes->outputs, AR_MAX_DIM);
+    if (attributes->groups < 1 || in->c % attributes->groups != 0 ||
+        attributes->outputs % attributes->groups != 0)
+        return ar_error(ADVROB_E_SHAPE,
+                        "conv2d: %d input and %d output channels in %d groups, expected multiples "
+                        "of the groups",
+                        in->c, attributes->outputs, attributes->groups);
     out->c = attributes->outputs;
     int32_t status = ar_window_infer("conv2d", attributes, in, out);
     if (status < 0) return status;
-    int64_t fan_in = (int64_t)in->c * attributes->kernel[0] * attributes->kernel[1];
+    int64_t fan_in =
+        (int64_t)in->c / attributes->groups * attributes->kernel[0] * attributes->kernel[1];
     if (fan_in > AR_MAX_VALUES)
         return ar_error(ADVROB_E_LIMIT, "conv2d: a window of %lld values, expected at most %d",
                         (long long)fan_in, AR_MAX_VALUES);
@@ -21,9 +28,10 @@ static int32_t infer(const ar_attributes *attributes, const ar_shape *in, ar_sha
 
 static void parameters(const ar_attributes *attributes, const ar_shape *in,
                        ar_parameter_shape shapes[AR_MAX_PARAMETERS]) {
-    int32_t fan_in = in->c * attributes->kernel[0] * attributes->kernel[1];
+    int32_t channels = in->c / attributes->groups;
+    int32_t fan_in = channels * attributes->kernel[0] * attributes->kernel[1];
     shapes[0] = (ar_parameter_shape){
-        4, {attributes->outputs, in->c, attributes->kernel[0], attributes->kernel[1]}, fan_in};
+        4, {attributes->outputs, channels, attributes->kernel[0], attributes->kernel[1]}, fan_in};
     shapes[1] = (ar_parameter_shape){attributes->bias ? 1 : 0, {attributes->outputs}, fan_in};
     if (!attributes->border_bias) return;
     ar_shape out = {attributes->outputs};
@@ -35,7 +43,8 @@ static void parameters(const ar_attributes *attributes, const ar_shape *in,
 }
 
 static int64_t macs(const ar_attributes *attributes, const ar_shape *in, const ar_shape *out) {
-    return ar_shape_count(*out) * in->c * attributes->kernel[0] * attributes->kernel[1];
+    return ar_shape_count(*out) * (in->c / attributes->groups) * attributes->kernel[0] *
+           attributes->kernel[1];
 }
 
 /* How a layer's passes run, forward and backward: by Winograd with a tile of this size, or, 0, as a
@@ -64,7 +73,7 @@ out:
 static int64_t weight_count(const conv_plan *plan, const ar_attributes *a, const ar_shape *in,
                             int32_t backward) {
     int64_t taps = (int64_t)a->kernel[0] * a->kernel[1], points = plan->tile[backward] + 2;
-    return (plan->tile[backward] == 0 ? taps : points * points) * in->c * a->outputs;
+    return (plan->tile[backward] == 0 ? taps : points * points) * in->c / a->groups * a->outputs;
 }
 
 static void packed_count(const ar_op_setup *setup, const void *prepared, int64_t count[2]) {
@@ -156,7 +165,7 @@ static ar_op_work work(const ar_op_setup *setup, const void *prepared, int32_t p
 
 const ar_op ar_op_conv2d = {
     .name = "conv2d",
-    .help = "convolution with weight [out, in, kh, kw] and bias",
+    .help = "convolution with weight [out, in / groups, kh, kw] and bias",
     .options = &ar_op_conv_options,
     .inputs = 1,
     .prune = AR_PRUNE_PRODUCES,

@@ -29,19 +29,14 @@ static int32_t back_position(int32_t k, int32_t kernel, int32_t stride) {
 
 /* Whether neighbouring taps of a row meet neighbouring inputs, so that they are one run. */
 static bool merges(const ar_attributes *a) {
-    return a->dilation[1] == 1;
+    return a->dilation[1] == 1 && a->groups == 1;
 }
 
-/* Appends `taps` taps of a row, of c values each: one run, or a run each from one pixel to another
- * `step` further. */
-static void add_taps(ar_segment *segments, int32_t *n, bool merge, int32_t pixel, int32_t step,
-                     int32_t row, int32_t taps, int32_t c) {
-    if (merge) {
-        segments[(*n)++] = (ar_segment){.x = pixel * c, .w = row * c, .k = taps * c};
-        return;
-    }
-    for (int32_t t = 0; t < taps; t++)
-        segments[(*n)++] = (ar_segment){.x = (pixel + t * step) * c, .w = (row + t) * c, .k = c};
+/* `taps` taps of a row as one run: from x on, the first by row `row` of the weights; c values a
+ * tap.
+ */
+static ar_segment run_of(int32_t x, int32_t row, int32_t taps, int32_t c) {
+    return (ar_segment){.x = x, .w = row * c, .k = taps * c};
 }
 
 static void forward_lists(const ar_attributes *a, const ar_shape *in, const ar_shape *out,
@@ -54,11 +49,13 @@ static void forward_lists(const ar_attributes *a, const ar_shape *in, const ar_s
             ar_window_range(a, 0, oy, in->h, &y0, &y1);
             ar_window_range(a, 1, ox, in->w, &x0, &x1);
             lists->first[oy * out->w + ox] = n;
-            for (int32_t ky = y0; ky < y1 && x0 < x1; ky++) {
-                int32_t y = top + ky * a->dilation[0], x = left + x0 * a->dilation[1];
-                add_taps(lists->segments, &n, merges(a), y * in->w + x, a->dilation[1],
-                         ky * a->kernel[1] + x0, x1 - x0, in->c);
-            }
+            int32_t taps = merges(a) ? x1 - x0 : 1;
+            for (int32_t ky = y0; ky < y1; ky++)
+                for (int32_t kx = x0; kx < x1; kx += taps) {
+                    int32_t y = top + ky * a->dilation[0], x = left + kx * a->dilation[1];
+                    lists->segments[n++] = run_of((y * in->w + x) * in->c, ky * a->kernel[1] + kx,
+                                                  taps, in->c / a->groups);
+                }
         }
     lists->first[ar_shape_pixels(*out)] = n;
 }
@@ -95,12 +92,13 @@ static void backward_lists(const ar_attributes *a, const ar_shape *in, const ar_
             back_range(a, 1, ix, out->w, &x0, &x1);
             lists->back_first[iy * in->w + ix] = n;
             for (int32_t oy = y0; oy < y1; oy++) {
-                int32_t ky = back_tap(a, 0, iy, oy), step = merges(a) ? x1 - x0 : 1;
-                for (int32_t ox = x0; ox < x1 && ky >= 0; ox += step) {
+                int32_t ky = back_tap(a, 0, iy, oy), taps = merges(a) ? x1 - x0 : 1;
+                for (int32_t ox = x0; ox < x1 && ky >= 0; ox += taps) {
                     int32_t kx = back_tap(a, 1, ix, ox);
                     if (kx >= 0)
-                        add_taps(lists->back_segments, &n, true, oy * out->w + ox, 1,
-                                 back_row(a, ky, kx), step, out->c);
+                        lists->back_segments[n++] =
+                            run_of((oy * out->w + ox) * out->c, back_row(a, ky, kx), taps,
+                                   out->c / a->groups);
                 }
             }
         }
@@ -165,40 +163,53 @@ out:
     return status;
 }
 
+/* How channels and outputs are cut: a group has so many of each. */
+typedef struct group_cut {
+    int32_t groups, channels, outputs, taps;
+} group_cut;
+
+static group_cut cut_of(const ar_attributes *a, const ar_shape *in) {
+    return (group_cut){a->groups, in->c / a->groups, a->outputs / a->groups,
+                       a->kernel[0] * a->kernel[1]};
+}
+
 void ar_gemm_pack_forward(const ar_op_setup *setup, const ar_real *weight, ar_real *packed) {
-    const ar_attributes *a = setup->attributes;
-    int32_t taps = a->kernel[0] * a->kernel[1], c = setup->in[0].c, o = a->outputs;
-    int32_t block = setup->kernels->gemm_block;
-    for (int32_t b = 0; b < ar_block_count(o, block); b++) {
-        int32_t begin = ar_block_first(o, block, b), end = ar_block_first(o, block, b + 1);
-        ar_real *to = packed + (size_t)begin * taps * c;
-        for (int32_t t = 0; t < taps; t++)
-            for (int32_t i = 0; i < c; i++)
-                for (int32_t j = begin; j < end; j++)
-                    *to++ = weight[((size_t)j * c + i) * taps + t];
-    }
+    const group_cut cut = cut_of(setup->attributes, &setup->in[0]);
+    int32_t c = cut.channels, o = cut.outputs, block = setup->kernels->gemm_block;
+    int64_t size = (int64_t)cut.taps * c * o; /* of a group's weights */
+    for (int32_t g = 0; g < cut.groups; g++, weight += size, packed += size)
+        for (int32_t b = 0; b < ar_block_count(o, block); b++) {
+            int32_t begin = ar_block_first(o, block, b), end = ar_block_first(o, block, b + 1);
+            ar_real *to = packed + (size_t)begin * cut.taps * c;
+            for (int32_t t = 0; t < cut.taps; t++)
+                for (int32_t i = 0; i < c; i++)
+                    for (int32_t j = begin; j < end; j++)
+                        *to++ = weight[((size_t)j * c + i) * cut.taps + t];
+        }
 }
 
 void ar_gemm_pack_backward(const ar_op_setup *setup, const ar_real *weight, ar_real *packed) {
     const ar_attributes *a = setup->attributes;
-    int32_t taps = a->kernel[0] * a->kernel[1], c = setup->in[0].c;
-    int32_t o = a->outputs, block = setup->kernels->gemm_block;
-    for (int32_t b = 0; b < ar_block_count(c, block); b++) {
-        int32_t begin = ar_block_first(c, block, b), end = ar_block_first(c, block, b + 1);
-        ar_real *base = packed + (size_t)begin * taps * o;
-        for (int32_t t = 0; t < taps; t++) {
-            int32_t kw = a->kernel[1];
-            ar_real *to = base + (size_t)back_row(a, t / kw, t % kw) * o * (end - begin);
-            for (int32_t j = 0; j < o; j++)
-                for (int32_t i = begin; i < end; i++)
-                    *to++ = weight[((size_t)j * c + i) * taps + t];
+    const group_cut cut = cut_of(a, &setup->in[0]);
+    int32_t c = cut.channels, o = cut.outputs, block = setup->kernels->gemm_block;
+    int64_t size = (int64_t)cut.taps * c * o;
+    for (int32_t g = 0; g < cut.groups; g++, weight += size, packed += size)
+        for (int32_t b = 0; b < ar_block_count(c, block); b++) {
+            int32_t begin = ar_block_first(c, block, b), end = ar_block_first(c, block, b + 1);
+            ar_real *base = packed + (size_t)begin * cut.taps * o;
+            for (int32_t t = 0; t < cut.taps; t++) {
+                int32_t kw = a->kernel[1];
+                ar_real *to = base + (size_t)back_row(a, t / kw, t % kw) * o * (end - begin);
+                for (int32_t j = 0; j < o; j++)
+                    for (int32_t i = begin; i < end; i++)
+                        *to++ = weight[((size_t)j * c + i) * cut.taps + t];
+            }
         }
-    }
 }
 
 /* Narrows a gemm to output pixels [first, last), of which y begins with the first. */
 static void narrow(ar_gemm *gemm, int32_t first, int32_t last) {
-    int64_t at = (int64_t)first * gemm->outputs * gemm->lanes;
+    int64_t at = (int64_t)first * gemm->stride * gemm->lanes;
     gemm->pixels = last - first;
     gemm->first += first;
     if (gemm->bias_class != NULL) gemm->bias_class += first;
@@ -206,31 +217,55 @@ static void narrow(ar_gemm *gemm, int32_t first, int32_t last) {
     if (gemm->mask != NULL) gemm->mask += at / 8;
 }
 
-/* Narrows a gemm to the call's share of it; false: there is none for it. What the threads do not
- * cut each of them reads whole, so the larger of weights and input is cut. */
+/* Narrows a gemm, which stands for one group, to the call's share of it, with `blocks` counted
+ * through the groups; false: there is none for it. What the threads do not cut each of them reads
+ * whole, so the larger of weights and input is cut. */
 static bool share(const ar_op_call *call, ar_gemm *gemm) {
-    int64_t weights = (int64_t)gemm->rows * gemm->outputs;
+    int32_t groups = call->attributes->groups;
+    int64_t weights = (int64_t)gemm->rows * gemm->stride;
     ar_span range;
     if (call->parts <= 1) return true;
     if (weights > ar_shape_count(call->in[0]) * gemm->lanes)
-        return ar_op_share(call, ar_block_count(gemm->outputs, call->kernels->gemm_block),
+        return ar_op_share(call, groups * ar_block_count(gemm->outputs, call->kernels->gemm_block),
                            &gemm->blocks);
     /* By two, so that y stays aligned. */
     if (!ar_op_share(call, (gemm->pixels + 1) / 2, &range)) return false;
     int32_t first = range.begin * 2, last = range.end * 2;
-    gemm->y += (int64_t)first * gemm->outputs * gemm->lanes;
+    gemm->y += (int64_t)first * gemm->stride * gemm->lanes;
     narrow(gemm, first, last < gemm->pixels ? last : gemm->pixels);
     return true;
 }
 
+/* The groups one after the other, each of so many channels of x; `first` stands for the first. */
+static void run_groups(const ar_kernels *kernels, const ar_gemm *first, int32_t groups,
+                       int32_t channels) {
+    int32_t n = ar_block_count(first->outputs, kernels->gemm_block);
+    const ar_span blocks = ar_span_of(first->blocks, groups * n);
+    for (int32_t g = blocks.begin / n; g * n < blocks.end; g++) {
+        ar_gemm gemm = *first;
+        int64_t o = (int64_t)g * gemm.outputs, y = o * gemm.lanes;
+        gemm.blocks.begin = blocks.begin > g * n ? blocks.begin - g * n : 0;
+        gemm.blocks.end = blocks.end < (g + 1) * n ? blocks.end - g * n : n;
+        gemm.x += (int64_t)g * channels * gemm.lanes;
+        gemm.w += gemm.rows * o;
+        gemm.y += y;
+        if (gemm.bias != NULL) gemm.bias += o;
+        if (gemm.residual != NULL) gemm.residual += y;
+        if (gemm.mask != NULL) gemm.mask += y / 8;
+        if (gemm.gate != NULL) gemm.gate += y / 8;
+        kernels->gemm(&gemm);
+    }
+}
+
 void ar_gemm_forward(const ar_op_call *call) {
     const gemm_lists *lists = call->prepared;
-    const ar_attributes *a = call->attributes;
+    const group_cut cut = cut_of(call->attributes, &call->in[0]);
     ar_gemm gemm = {
         .lanes = call->lanes,
         .pixels = ar_shape_pixels(call->out),
-        .outputs = call->out.c,
-        .rows = a->kernel[0] * a->kernel[1] * call->in[0].c,
+        .outputs = cut.outputs,
+        .rows = cut.taps * cut.channels,
+        .stride = call->out.c,
         .x = call->x[0],
         .w = call->weight,
         .bias = call->bias,
@@ -247,18 +282,19 @@ void ar_gemm_forward(const ar_op_call *call) {
         gemm.y += (call->rows.begin - call->y_top) * row;
         narrow(&gemm, call->rows.begin * call->out.w, call->rows.end * call->out.w);
     }
-    if (share(call, &gemm)) call->kernels->gemm(&gemm);
+    if (share(call, &gemm)) run_groups(call->kernels, &gemm, cut.groups, cut.channels);
 }
 
 void ar_gemm_backward(const ar_op_call *call) {
     const gemm_lists *lists = call->prepared;
-    const ar_attributes *a = call->attributes;
+    const group_cut cut = cut_of(call->attributes, &call->in[0]);
     if (call->dx[0] == NULL) return;
     ar_gemm gemm = {
         .lanes = call->lanes,
         .pixels = ar_shape_pixels(call->in[0]),
-        .outputs = call->in[0].c,
-        .rows = a->kernel[0] * a->kernel[1] * call->out.c,
+        .outputs = cut.channels,
+        .rows = cut.taps * cut.outputs,
+        .stride = call->in[0].c,
         .x = call->dy,
         .w = call->weight,
         .y = call->dx[0],
@@ -267,21 +303,19 @@ void ar_gemm_backward(const ar_op_call *call) {
         .residual = call->accumulate[0] ? call->dx[0] : NULL,
         .gate = call->gate[0],
     };
-    call->kernels->gemm(&gemm);
+    run_groups(call->kernels, &gemm, cut.groups, cut.outputs);
 }
 
-void ar_gemm_gradient(const ar_op_gradient *call) {
+/* The weights of outputs [begin, end), of all groups that they lie in. */
+static void weight_gradient(const ar_op_gradient *call, const group_cut *cut) {
     const gemm_lists *lists = call->prepared;
-    int32_t taps = call->attributes->kernel[0] * call->attributes->kernel[1], c = call->in.c;
     ar_wgrad wgrad = {
         .lanes = call->lanes,
         .tiles = call->tiles,
-        .taps = taps,
-        .channels = c,
+        .taps = cut->taps,
+        .channels = cut->channels,
         .outputs = call->out.c,
         .pixels = ar_shape_pixels(call->out),
-        .begin = call->begin,
-        .end = call->end,
         .x = call->x,
         .dy = call->dy,
         .first = lists->pair_first,
@@ -289,7 +323,19 @@ void ar_gemm_gradient(const ar_op_gradient *call) {
         .dw = call->dweight,
         .db = call->dbias,
     };
-    call->kernels->wgrad(&wgrad);
+    for (int32_t g = call->begin / cut->outputs; g * cut->outputs < call->end; g++) {
+        int32_t first = g * cut->outputs, last = first + cut->outputs;
+        wgrad.begin = call->begin > first ? call->begin : first;
+        wgrad.end = call->end < last ? call->end : last;
+        wgrad.x_first = g * cut->channels;
+        call->kernels->wgrad(&wgrad);
+    }
+}
+
+void ar_gemm_gradient(const ar_op_gradient *call) {
+    const group_cut cut = cut_of(call->attributes, &call->in);
+    int32_t taps = cut.taps, c = cut.channels;
+    weight_gradient(call, &cut);
     for (int32_t o = call->begin; o < call->end && taps > 1; o++) { /* [tap][c] to [c][tap] */
         ar_real *row = call->dweight + (int64_t)o * taps * c;
         memcpy(call->scratch, row, sizeof(ar_real) * (size_t)taps * (size_t)c);
@@ -301,10 +347,11 @@ void ar_gemm_gradient(const ar_op_gradient *call) {
 
 /* All passes multiply the same pairs: a tap's weight, input and output. */
 ar_op_work ar_gemm_work(const ar_op_setup *setup, const void *prepared, int32_t pass) {
+    const ar_attributes *a = setup->attributes;
     (void)prepared;
     return (ar_op_work){
         .kernel = pass == AR_PASS_WEIGHT_GRADIENT ? "wgrad" : "gemm",
-        .multiply_adds = ar_window_taps_2d(setup->attributes, &setup->in[0], &setup->out) *
-                         setup->in[0].c * setup->out.c,
+        .multiply_adds = ar_window_taps_2d(a, &setup->in[0], &setup->out) *
+                         (setup->in[0].c / a->groups) * setup->out.c,
     };
 }

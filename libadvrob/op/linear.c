@@ -13,6 +13,8 @@ static int32_t infer(const ar_attributes *attributes, const ar_shape *in, ar_sha
                 "linear: kernel %d, stride %d, padding %d, dilation %d; expected 1, 1, 0, 1",
                 attributes->kernel[axis], attributes->stride[axis], attributes->padding[axis],
                 attributes->dilation[axis]);
+    if (attributes->groups != 1)
+        return ar_error(ADVROB_E_RANGE, "linear: %d groups, expected 1", attributes->groups);
     if (attributes->border_bias)
         return ar_error(ADVROB_E_INVALID, "linear: a border bias, which only conv2d can have");
     if (attributes->outputs < 1 || attributes->outputs > AR_MAX_DIM)

@@ -27,6 +27,7 @@ void ar_op_attributes_fill(ar_attributes *a) {
         if (a->stride[axis] == 0) a->stride[axis] = 1;
         if (a->dilation[axis] == 0) a->dilation[axis] = 1;
     }
+    if (a->groups == 0) a->groups = 1;
 }
 
 void ar_op_hand_on(const ar_kernels *kernels, int64_t n, const ar_real *dy, ar_real *dx,

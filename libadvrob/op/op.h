@@ -11,20 +11,22 @@
 #define AR_MAX_INPUTS 2
 #define AR_MAX_PARAMETERS 5
 
-/* What an operator's node is told. Kernel, stride and dilation are 1 where nothing was said
- * (ar_op_attributes_fill), so that a linear layer is a convolution of one tap. */
+/* What an operator's node is told. Kernel, stride, dilation and groups are 1 where nothing was
+ * said (ar_op_attributes_fill), so that a linear layer is a convolution of one tap. */
 typedef struct ar_attributes {
     int32_t kernel[2], stride[2], padding[2]; /* height, width */
     int32_t outputs;                          /* channels out of a convolution or linear layer */
     bool bias;
-    double epsilon;  /* batch norm: added to the variance */
-    double momentum; /* batch norm: the batch's share in new running statistics */
-    double rate;     /* dropout: share of the values that become 0 in training */
+    double epsilon;        /* batch norm: added to the variance */
+    double momentum;       /* batch norm: the batch's share in new running statistics */
+    double rate;           /* dropout: share of the values that become 0 in training */
     int32_t before, after; /* pad_channels: channels of zeros */
     /* A convolution adds a constant to each output by where its window leaves the input: what a
      * removed input channel without variation left behind, which zero padding cuts off there. */
     bool border_bias;
     int32_t dilation[2]; /* from one tap of a window to the next */
+    /* A convolution's channels and outputs, cut evenly: outputs see their own group's channels. */
+    int32_t groups;
 } ar_attributes;
 
 /* How channels of inputs and output are tied when channels are removed. */
@@ -139,9 +141,10 @@ typedef struct ar_op {
      * (model/tiles.c), and backward reads the input. Its parameter gradients come from the sums at
      * the cut. */
     bool whole_batch;
-    /* Adds to bias [outputs] what input channels that hold the same in every pixel (constant [in.c];
-     * 0: nothing) add to each output whose window lies inside, and to border [outputs][classes], as
-     * the border bias has them, what is different where taps fall on padding. NULL: no weights. */
+    /* Adds to bias [outputs] what input channels that hold the same in every pixel (constant
+     * [in.c]; 0: nothing) add to each output whose window lies inside, and to border
+     * [outputs][classes], as the border bias has them, what is different where taps fall on
+     * padding. NULL: no weights. */
     void (*absorb)(const ar_attributes *attributes, const ar_shape *in, const ar_real *weight,
                    const double *constant, double *bias, double *border);
     /* The shape of the output; E_SHAPE or E_RANGE names the attribute. */
@@ -183,8 +186,8 @@ void ar_op_hand_on(const ar_kernels *kernels, int64_t n, const ar_real *dy, ar_r
 /* The call's share of n items; false: there is none for it. */
 bool ar_op_share(const ar_op_call *call, int32_t n, ar_span *out);
 
-/* attributes.c: the options of nodes, and a node's attributes as its options say. E_UNKNOWN, E_RANGE
- * and E_INVALID name `who` and the option. */
+/* attributes.c: the options of nodes, and a node's attributes as its options say. E_UNKNOWN,
+ * E_RANGE and E_INVALID name `who` and the option. */
 extern const ar_option_table ar_op_conv_options, ar_op_pool_options, ar_op_linear_options,
     ar_op_norm_options, ar_op_dropout_options, ar_op_pad_options, ar_op_no_options;
 int32_t ar_op_read_options(const ar_op *op, const char *who, const advrob_options *options,

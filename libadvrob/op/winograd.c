@@ -40,7 +40,9 @@ int32_t ar_winograd_tile(const ar_op_setup *setup, bool backward) {
         if (a->kernel[axis] != 3 || a->stride[axis] != 1 || a->padding[axis] > 2 ||
             a->dilation[axis] != 1)
             return 0;
-    if (setup->first || least == 0 || setup->in[0].c < least || setup->out.c < least) return 0;
+    if (a->groups != 1 || setup->first || least == 0 || setup->in[0].c < least ||
+        setup->out.c < least)
+        return 0;
     ar_winograd w = shapes(a, &setup->in[0], &setup->out, 0, backward);
     int64_t fewest = ar_window_taps_2d(a, &setup->in[0], &setup->out); /* also backward */
     for (int32_t tile = 2; tile <= setup->winograd; tile += 2) {

@@ -48,23 +48,26 @@ def save_op(root, name, op, attributes, rng, inputs, parameters, function):
 
 
 def make_conv2d(root, kernel, stride, padding, channels, outputs, size, n=3, bias=True,
-                dilation=1):
+                dilation=1, groups=1):
     height, width = size if isinstance(size, tuple) else (size, size)
     name = f"conv2d_k{kernel}s{stride}p{padding}_{channels}_{outputs}_{height}x{width}"
     name += ("" if n == 3 else f"_n{n}") + ("" if bias else "_nobias")
-    name += "" if dilation == 1 else f"_d{dilation}"
+    name += ("" if dilation == 1 else f"_d{dilation}") + ("" if groups == 1 else f"_g{groups}")
     rng = generator(name)
     x = normal(rng, n, channels, height, width)
-    fan_in = channels * kernel * kernel
-    parameters = {"weight": normal(rng, outputs, channels, kernel, kernel, scale=fan_in ** -0.5)}
+    fan_in = channels // groups * kernel * kernel
+    parameters = {"weight": normal(rng, outputs, channels // groups, kernel, kernel,
+                                   scale=fan_in ** -0.5)}
     if bias:
         parameters["bias"] = normal(rng, outputs)
     attributes = {"kernel": kernel, "stride": stride, "padding": padding, "bias": int(bias)}
     if dilation != 1:
         attributes["dilation"] = dilation
+    if groups != 1:
+        attributes["groups"] = groups
     save_op(root, name, "conv2d", attributes, rng, {"x": x}, parameters,
             lambda: F.conv2d(x, parameters["weight"], parameters.get("bias"), stride, padding,
-                             dilation))
+                             dilation, groups))
 
 
 def make_linear(root, inputs, outputs, n=3, bias=True):
@@ -108,6 +111,9 @@ def make_ops(root):
     make_conv2d(root, 3, 1, 1, 4, 6, 6, bias=False)
     make_conv2d(root, 3, 1, 2, 4, 5, 7, dilation=2)
     make_conv2d(root, 3, 2, 4, 3, 4, (8, 9), bias=False, dilation=3)
+    make_conv2d(root, 3, 1, 1, 6, 9, 6, groups=3)
+    make_conv2d(root, 3, 2, 1, 8, 14, (7, 6), groups=2)
+    make_conv2d(root, 1, 1, 0, 16, 8, 4, bias=False, groups=4)
     make_linear(root, 17, 11)
     make_linear(root, 64, 10)
     make_linear(root, 17, 11, n=17)

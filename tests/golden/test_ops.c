@@ -42,6 +42,7 @@ static ar_attributes attributes_of(const ar_safetensors *file) {
                        .stride = {stride, stride},
                        .padding = {padding, padding},
                        .dilation = {dilation, dilation},
+                       .groups = golden_int(file, "groups", 1),
                        .bias = golden_int(file, "bias", 0) != 0};
     const ar_stored *weight = ar_safetensors_find(file, "weight");
     if (weight != NULL) a.outputs = (int32_t)weight->shape[0];

@@ -112,6 +112,7 @@ static inline void same_model(const advrob_model *a, const advrob_model *b) {
             assert_memory_equal(x->stride, y->stride, sizeof x->stride);
             assert_memory_equal(x->padding, y->padding, sizeof x->padding);
             assert_memory_equal(x->dilation, y->dilation, sizeof x->dilation);
+            assert_int_equal(x->groups, y->groups);
             assert_int_equal(x->outputs, y->outputs);
             assert_true(x->bias == y->bias && x->border_bias == y->border_bias);
         }

@@ -127,6 +127,11 @@ static const edit broken[] = {
     {"'kernel':[1,1]", "'kernel':[1,1],'dilation':[2]", 0},
     {"'kernel':[1,1]", "'kernel':[1,1],'dilation':2", 0},
     {"'kernel':[1,1]", "'kernel':[1,1],'dilation':[2147483647,1]", 0},
+    {"'outputs':2", "'outputs':2,'groups':0", 0},
+    {"'outputs':2", "'outputs':2,'groups':2", 0}, /* of one channel */
+    {"'outputs':2", "'outputs':2,'groups':[1]", 0},
+    {"'outputs':2", "'outputs':2,'groups':2147483648", 0},
+    {"'outputs':3", "'outputs':3,'groups':3", 0},       /* of a linear layer */
     {"'outputs':3", "'outputs':3,'dilation':[2,1]", 0}, /* of a linear layer */
     {"'outputs':2", "'outputs':0", 0},
     {"'outputs':2", "'outputs':-1", 0},

@@ -40,7 +40,8 @@ static void test_round_trip_odd(void **state) {
     ar_attributes a = {.kernel = {3, 2},
                        .stride = {1, 2},
                        .padding = {2, 0},
-                       .outputs = 2,
+                       .outputs = 3,
+                       .groups = 3,
                        .border_bias = true,
                        .dilation = {2, 3}};
     ar_attributes pool = {.kernel = {2, 1}, .stride = {2, 1}};

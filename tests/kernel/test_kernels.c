@@ -10,6 +10,7 @@
 
 typedef struct shape {
     int32_t c, o, h, out, kernel, stride, pad, lanes;
+    int32_t all; /* channels of a pixel of x, of which c are a group's */
 } shape;
 
 static shape shape_draw(void) {
@@ -19,6 +20,7 @@ static shape shape_draw(void) {
         s.kernel = kernels[between(0, 3)];
         s.pad = between(0, 2);
         s.lanes = 8 * between(1, 2);
+        s.all = s.c;
         if (s.h + 2 * s.pad < s.kernel) continue;
         s.out = (s.h + 2 * s.pad - s.kernel) / s.stride + 1;
         return s;
@@ -186,6 +188,70 @@ static bool gemm_shares(const ar_kernels *k, const ar_gemm *call, const float *o
            (call->mask == NULL || memcmp(mask, call->mask, n / 8) == 0);
 }
 
+/* Bytes of [pixels][outputs] items of `size` bytes at output `first` of [pixels][stride], between
+ * other bytes. */
+static void *spread(const ar_gemm *call, const void *from, size_t size, int32_t first,
+                    int32_t stride, size_t align) {
+    unsigned char *to = take((size_t)(call->pixels * stride) * size, align);
+    const size_t row = (size_t)call->outputs * size;
+    for (int32_t p = 0; p < call->pixels && from != NULL; p++)
+        memcpy(to + (size_t)(p * stride + first) * size,
+               (const unsigned char *)from + (size_t)p * row, row);
+    return to;
+}
+
+/* Whether it holds `want` there, and the other bytes are as they were. */
+static bool spread_same(const ar_gemm *call, const unsigned char *got, const void *want,
+                        size_t size, int32_t first, int32_t stride) {
+    for (int32_t i = 0; i < call->pixels * stride; i++) {
+        int32_t o = i % stride - first;
+        const unsigned char *item = got + (size_t)i * size;
+        if (o >= 0 && o < call->outputs) {
+            size_t at = (size_t)(i / stride * call->outputs + o) * size;
+            if (memcmp(item, (const unsigned char *)want + at, size) != 0) return false;
+            continue;
+        }
+        for (size_t k = 0; k < size; k++)
+            if (item[k] != 0xa5) return false;
+    }
+    checks++;
+    return true;
+}
+
+/* The same work with its outputs among those of other groups: the same bits, and nothing else is
+ * written. */
+static bool gemm_among(const ar_kernels *k, const ar_gemm *call, const float *old) {
+    const int32_t first = between(0, 3), stride = first + call->outputs + between(0, 3);
+    const size_t value = (size_t)call->lanes * sizeof(float), bits = (size_t)call->lanes / 8;
+    const size_t at = (size_t)(first * call->lanes);
+    ar_gemm part = *call;
+    part.stride = stride;
+    float *y = spread(call, old, value, first, stride, 64);
+    uint8_t *mask = spread(call, NULL, bits, first, stride, 1);
+    part.y = y + at;
+    if (call->residual == call->y)
+        part.residual = part.y;
+    else if (call->residual != NULL)
+        part.residual = (float *)spread(call, call->residual, value, first, stride, 64) + at;
+    if (call->mask != NULL) part.mask = mask + at / 8;
+    if (call->gate != NULL)
+        part.gate = (uint8_t *)spread(call, call->gate, bits, first, stride, 1) + at / 8;
+    if (call->bias_class != NULL) {
+        float *bias = take((size_t)(4 * stride) * sizeof *bias, 4);
+        int32_t rows = 0;
+        for (int32_t p = 0; p < call->pixels; p++)
+            if (call->bias_class[p] >= rows) rows = call->bias_class[p] + 1;
+        for (int32_t r = 0; r < rows; r++)
+            memcpy(bias + r * stride, call->bias + r * call->outputs,
+                   (size_t)call->outputs * sizeof *bias);
+        part.bias = bias;
+    }
+    k->gemm(&part);
+    if (call->mask != NULL && !spread_same(call, mask, call->mask, bits, first, stride))
+        return false;
+    return spread_same(call, (unsigned char *)y, call->y, value, first, stride);
+}
+
 static void test_gemm(void **unused) {
     (void)unused;
     for (int32_t round = 0; round < GEMM_SHAPES; round++) {
@@ -213,6 +279,7 @@ static void test_gemm(void **unused) {
             if (s.lanes == 16 && !levels[l].blas && !gemm_halves(k, &call, old, in))
                 describe(&s, "gemm: 2 x 8 lanes against 16", k->name);
             if (!gemm_shares(k, &call, old, n)) describe(&s, "gemm: blocks of outputs", k->name);
+            if (!gemm_among(k, &call, old)) describe(&s, "gemm: among other outputs", k->name);
         }
         drop();
     }
@@ -230,7 +297,7 @@ static void pairs_make(const shape *s, ar_wgrad *call, bool shuffle) {
             int32_t y = p / s->out * s->stride + t / s->kernel - s->pad;
             int32_t x = p % s->out * s->stride + t % s->kernel - s->pad;
             if (y >= 0 && x >= 0 && y < s->h && x < s->h)
-                pairs[n++] = (ar_pair){(y * s->h + x) * s->c, p};
+                pairs[n++] = (ar_pair){(y * s->h + x) * s->all, p};
         }
         for (int32_t i = first[t]; i < n && shuffle; i++) {
             int32_t j = between(i, n - 1);
@@ -254,8 +321,9 @@ static bool wgrad_right(const ar_wgrad *call) {
                 for (int32_t j = call->first[t]; j < call->first[t + 1]; j++)
                     for (int64_t l = 0; l < lanes; l++) {
                         int64_t y = ((int64_t)call->pairs[j].y * call->outputs + o) * lanes + l;
-                        double product = (double)call->x[tile][(call->pairs[j].x + c) * lanes + l] *
-                                         (double)call->dy[tile][y];
+                        int32_t from = call->pairs[j].x + call->x_first + c;
+                        double product =
+                            (double)call->x[tile][from * lanes + l] * (double)call->dy[tile][y];
                         a += product;
                         scale += fabs(product);
                     }
@@ -300,6 +368,7 @@ static void test_wgrad(void **unused) {
     for (int32_t round = 0; round < WGRAD_SHAPES; round++) {
         shape s = shape_draw();
         if (round % 4 == 0) s.c = between(1, 3);
+        s.all = between(0, 2) == 0 ? s.c * between(1, 5) : s.c;
         const float *x[6], *dy[6];
         ar_wgrad call = {.lanes = s.lanes,
                          .tiles = between(1, 6),
@@ -308,10 +377,11 @@ static void test_wgrad(void **unused) {
                          .outputs = s.o,
                          .pixels = s.out * s.out,
                          .end = s.o,
+                         .x_first = s.c * between(0, s.all / s.c - 1),
                          .x = x,
                          .dy = dy};
         for (int32_t i = 0; i < call.tiles; i++) {
-            x[i] = floats((size_t)(s.h * s.h * s.c * s.lanes), 64);
+            x[i] = floats((size_t)(s.h * s.h * s.all * s.lanes), 64);
             dy[i] = floats((size_t)(s.out * s.out * s.o * s.lanes), 64);
         }
         pairs_make(&s, &call, between(0, 3) == 0);

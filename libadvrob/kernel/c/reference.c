@@ -36,10 +36,11 @@ static inline __attribute__((always_inline)) void gemm_sum(const ar_gemm *call, 
 /* One block of outputs of one pixel, 8 lanes. */
 static void gemm_block(const ar_gemm *call, const ar_real *w, int32_t p, int32_t first,
                        int32_t width, int32_t lane) {
-    int64_t at = ((int64_t)p * call->outputs + first) * call->lanes + lane;
+    const int64_t stride = ar_gemm_stride(call);
+    int64_t at = (p * stride + first) * call->lanes + lane;
     const ar_real *bias = call->bias;
     ar_real sum[AR_GEMM_BLOCK_C][8] = {{0}};
-    if (call->bias_class != NULL) bias += (int64_t)call->bias_class[p] * call->outputs;
+    if (call->bias_class != NULL) bias += call->bias_class[p] * stride;
     for (int32_t o = 0; o < width; o++)
         for (int32_t l = 0; l < 8; l++) {
             if (call->residual != NULL) sum[o][l] = call->residual[at + o * call->lanes + l];
@@ -87,7 +88,7 @@ wgrad_sum(const ar_wgrad *call, int32_t tap, int32_t o, int32_t c, const int32_t
     vector a[4][2] = {{{0}}};
     for (int32_t tile = 0; tile < call->tiles; tile++)
         for (int32_t i = call->first[tap]; i < call->first[tap + 1]; i++) {
-            const ar_real *x = call->x[tile] + (call->pairs[i].x + c) * lanes;
+            const ar_real *x = call->x[tile] + (call->pairs[i].x + call->x_first + c) * lanes;
             const ar_real *dy =
                 call->dy[tile] + ((int64_t)call->pairs[i].y * call->outputs + o) * lanes;
             for (int32_t l = 0; l < lanes; l += 8) {

@@ -12,7 +12,7 @@
 /* y's elements of output o + j and unit u: unit = pixel after p, vector. */
 INLINE int64_t place(const ar_gemm *call, int32_t p, int32_t o, int32_t j, int32_t u,
                      const int32_t vectors) {
-    return (((int64_t)(p + u / vectors) * call->outputs + o + j) * vectors + u % vectors) * 8;
+    return (((int64_t)(p + u / vectors) * call->stride + o + j) * vectors + u % vectors) * 8;
 }
 
 /* NaN passes: max_ps returns its second operand then. */
@@ -39,7 +39,7 @@ INLINE void block(const ar_gemm *given, const float *w, int32_t o, int32_t p, co
             const ar_segment *other = call->segments + call->first[p + q];
             offset[q] = ((ptrdiff_t)other->x - call->segments[begin].x) * lanes;
         }
-    if (call->bias_class != NULL) bias += (ptrdiff_t)call->bias_class[p] * call->outputs;
+    if (call->bias_class != NULL) bias += (ptrdiff_t)call->bias_class[p] * call->stride;
     UNROLL
     for (int32_t i = 0; i < width * units; i++) {
         a[i] = bias != NULL ? _mm256_broadcast_ss(bias + o + i / units) : _mm256_setzero_ps();
@@ -161,7 +161,10 @@ static bool alike(const ar_gemm *call, int32_t p) {
     return true;
 }
 
-void ar_gemm_f32_avx2(const ar_gemm *call) {
+void ar_gemm_f32_avx2(const ar_gemm *given) {
+    ar_gemm whole = *given;
+    const ar_gemm *call = &whole;
+    whole.stride = ar_gemm_stride(given);
     const ar_span blocks =
         ar_span_of(call->blocks, ar_block_count(call->outputs, AR_GEMM_BLOCK_AVX2));
     uint8_t run[GROUP]; /* pixels from here on, this one included, that are alike */

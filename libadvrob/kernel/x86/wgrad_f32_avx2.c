@@ -277,7 +277,7 @@ static bool part_make(const ar_wgrad *call, int32_t p, int32_t pixels, int32_t r
     for (int32_t i = 0; i < span; i++)
         if (place[i] != 0) {
             if (list->used == USED) return false;
-            list->x[list->used] = low + i * call->channels;
+            list->x[list->used] = low + i * call->channels + call->x_first;
             place[i] = (int16_t)(list->used++ * WIDE);
         }
     for (int32_t i = 0; i < n; i++)

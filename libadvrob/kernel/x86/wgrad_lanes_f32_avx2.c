@@ -230,7 +230,7 @@ static void tap_do(const ar_wgrad *call, int32_t tap, int32_t tile, int32_t last
     for (; tile < last; tile++)
         for (int32_t i = begin; i < end; i++, part.n++) {
             ptrdiff_t y = (ptrdiff_t)call->pairs[i].y * call->outputs;
-            x[part.n] = call->x[tile] + (ptrdiff_t)call->pairs[i].x * lanes;
+            x[part.n] = call->x[tile] + (ptrdiff_t)(call->pairs[i].x + call->x_first) * lanes;
             part.dy[part.n] = call->dy[tile] + y * lanes;
         }
     if (part.n == 0 && !part.first) return;
@@ -291,7 +291,8 @@ static void thin_pack(const ar_wgrad *call, int32_t tile, int32_t p, int32_t n, 
             int32_t at = call->pairs[i].y - p;
             if (at >= n) break;
             copy(buffer + (at * width + j) * lanes,
-                 call->x[tile] + ((ptrdiff_t)call->pairs[i].x + channel) * lanes, lanes);
+                 call->x[tile] + ((ptrdiff_t)call->pairs[i].x + call->x_first + channel) * lanes,
+                 lanes);
         }
     }
 }
