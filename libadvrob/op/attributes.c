@@ -5,7 +5,7 @@
 /* Every table's struct; a table fills the fields that it names. */
 typedef struct node_options {
     ar_f64_array kernel, stride, padding, dilation;
-    int64_t outputs, bias, before, after;
+    int64_t outputs, bias, groups, before, after;
     double epsilon, momentum, rate;
 } node_options;
 
@@ -20,6 +20,8 @@ typedef struct node_options {
 static const ar_option conv[] = {
     WINDOW("likewise; 1"),
     AR_F64_ARRAY(node_options, dilation, 1, 1024, "from one tap to the next, likewise; 1"),
+    AR_I64(node_options, groups, 1, 1, AR_MAX_DIM,
+           "parts of channels and outputs that see only each other"),
     CHANNELS("channels of the output"),
 };
 static const ar_option pool[] = {WINDOW("likewise; the kernel")};
@@ -77,6 +79,7 @@ int32_t ar_op_read_options(const ar_op *op, const char *who, const advrob_option
     AR_TRY(read_pair(who, "dilation", &o.dilation, ones, a.dilation));
     a.outputs = (int32_t)o.outputs;
     a.bias = o.bias != 0;
+    a.groups = op->options == &ar_op_conv_options ? (int32_t)o.groups : 1;
     a.epsilon = o.epsilon;
     a.momentum = o.momentum;
     a.rate = o.rate;
