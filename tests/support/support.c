@@ -210,7 +210,7 @@ const char *test_data(void) {
 }
 
 const char *test_cifar10(const char **why) {
-    static char reason[300], path[4096];
+    static char reason[4200], path[4096];
     const char *folder = getenv("ADVROB_CIFAR10");
     struct stat info;
     if (why) *why = reason;
@@ -224,7 +224,7 @@ const char *test_cifar10(const char **why) {
     if (!file) return NULL;
     if (fgets(path, sizeof path, file) && *path != '\n') {
         path[strcspn(path, "\n")] = 0;
-        snprintf(reason, sizeof reason, "%.290s", path);
+        snprintf(reason, sizeof reason, "%s", path);
     }
     fclose(file);
     return NULL;
