@@ -363,7 +363,7 @@ def case_data(program, folder):
 
 
 def make_cifar10(folder, count):
-    """Made-up files of `count` images each, of one colour and some noise. Three of four are cats, the others
+    """Made-up files of `count` images each, of one colour and some noise. Seven of eight are cats, the others
     dogs that look the same: a net learns in a few steps to say cat, and cannot become sure of it."""
     below = folder / 'cifar-10-batches-bin'
     below.mkdir(parents=True)
@@ -372,7 +372,7 @@ def make_cifar10(folder, count):
         for image in range(count):
             noise = (bytes(range(0, 251)) * 5)[image + number:][:1024]
             planes = (bytes(level + value // 8 for value in noise) for level in (200, 90, 30))
-            data += bytes([5 if image % 4 == 3 else 3]) + b''.join(planes)
+            data += bytes([5 if image % 8 == 7 else 3]) + b''.join(planes)
         (below / f'{name}.bin').write_bytes(data)
 
 
