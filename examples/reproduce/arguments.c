@@ -9,11 +9,11 @@
 
 #include "presets.h"
 
-enum { OPTIONS = 16 };
+enum { OPTIONS = 17 };
 static const char *const option_names[OPTIONS] = {
-    "--dataset", "--data",     "--preset", "--out",      "--threads", "--seed",
-    "--repeats", "--protocol", "--base",   "--finetune", "--order",   "--only",
-    "--resume",  "--fresh",    "--list",   "--help"};
+    "--dataset", "--model",   "--data",     "--preset", "--out",      "--threads",
+    "--seed",    "--repeats", "--protocol", "--base",   "--finetune", "--order",
+    "--only",    "--resume",  "--fresh",    "--list",   "--help"};
 
 int32_t complain(int32_t code, const char *format, ...) {
     va_list list;
@@ -58,11 +58,15 @@ void print_help(void) {
            "Compresses nets that were trained in the standard way and adversarially, fine-tunes\n"
            "them in both ways, and measures clean accuracy and accuracy under PGD-20\n"
            "(arXiv 2403.09441).\n\n"
-           "  --dataset NAME   fashion-mnist (default) or mnist\n"
+           "  --dataset NAME   fashion-mnist (default), mnist or cifar10\n"
+           "  --model NAME     the net, one of the library's that takes such images; default: the\n"
+           "                   preset's (eight_layer_conv; resnet20 or resnet18_cifar10)\n"
            "  --data DIR       folder of its files; default /usr/share/datasets/NAME\n"
            "  --preset NAME    how much is done:\n");
     for (int32_t i = 0; i < preset_count; i++) {
-        printf("                     %-6s %s\n", presets[i].name, presets[i].help);
+        const preset *p = &presets[i];
+        printf("                     %-6s %s%s%s\n", p->name, p->dataset != NULL ? p->dataset : "",
+               p->dataset != NULL ? ": " : "", p->help);
     }
     printf(
         "                   default quick\n"
@@ -72,7 +76,8 @@ void print_help(void) {
         "  --repeats N      repeats with seeds N, N+1, ...; default: the preset's\n"
         "  --protocol NAME  pixel (default): attacked images stay valid pixels;\n"
         "                   paper: they are not clipped, as in the paper\n"
-        "  --base NAME      standard, adversarial or both (default)\n"
+        "  --base NAME      standard, adversarial or both (default; of cifar10 quick and\n"
+        "                   tiny: standard)\n"
         "  --finetune NAME  standard, adversarial or both (default); without is always there\n"
         "  --order NAME     of quantization: finetune_then_quantize, quantize_then_finetune or\n"
         "                   both (default)\n"
@@ -125,11 +130,12 @@ static int32_t parse_chosen(const char *option, const char *text, const char *co
 
 static int32_t parse_preset(settings *s, const char *text) {
     const char *names[16] = {NULL};
-    int32_t index = 0;
-    for (int32_t i = 0; i < preset_count; i++)
-        names[i] = presets[i].name;
-    int32_t status = parse_choice("--preset", text, names, preset_count, &index);
-    if (status == 0) s->preset = &presets[index];
+    int32_t index = 0, count = 0;
+    for (int32_t i = 0; i < preset_count; i++) {
+        if (presets[i].dataset == NULL) names[count++] = presets[i].name;
+    }
+    int32_t status = parse_choice("--preset", text, names, count, &index);
+    if (status == 0) s->preset_name = names[index];
     return status;
 }
 
@@ -143,12 +149,14 @@ static int32_t replace(const char *option, char **field, const char *text) {
 }
 
 static int32_t parse_value(settings *s, const char *option, const char *text) {
-    static const char *const datasets[] = {"fashion-mnist", "mnist"};
+    static const char *const datasets[] = {"fashion-mnist", "mnist", "cifar10"};
     static const char *const protocols[] = {"pixel", "paper"};
     int32_t index = 0, status = 0;
     if (strcmp(option, "--dataset") == 0) {
-        TRY(parse_choice(option, text, datasets, 2, &index));
+        TRY(parse_choice(option, text, datasets, 3, &index));
         TRY(replace(option, &s->dataset, text));
+    } else if (strcmp(option, "--model") == 0) {
+        TRY(replace(option, &s->model, text));
     } else if (strcmp(option, "--data") == 0) {
         TRY(replace(option, &s->data, text));
     } else if (strcmp(option, "--preset") == 0) {
@@ -166,6 +174,7 @@ static int32_t parse_value(settings *s, const char *option, const char *text) {
         s->clip = index == 0;
     } else if (strcmp(option, "--base") == 0) {
         TRY(parse_chosen(option, text, base_names, s->base));
+        s->base_chosen = true;
     } else if (strcmp(option, "--finetune") == 0) {
         TRY(parse_chosen(option, text, base_names, s->finetune));
     } else if (strcmp(option, "--order") == 0) {
@@ -183,6 +192,12 @@ static int32_t fill_in(settings *s) {
     if (s->dataset == NULL && replace("--dataset", &s->dataset, "fashion-mnist") != 0) {
         return FAILED;
     }
+    s->preset = find_preset(s->preset_name, s->dataset);
+    if (s->model == NULL && replace("--model", &s->model, s->preset->model) != 0) return FAILED;
+    if (strlen(s->model) > 64 || strpbrk(s->model, " '\n") != NULL) {
+        return complain(USAGE, "--model \"%.80s\" is no name of a net", s->model);
+    }
+    if (s->preset->standard_alone && !s->base_chosen) s->base[1] = false;
     snprintf(data, sizeof data, "/usr/share/datasets/%s", s->dataset);
     if (s->data == NULL && replace("--data", &s->data, data) != 0) return FAILED;
     if (s->out == NULL && replace("--out", &s->out, "results") != 0) return FAILED;
@@ -193,7 +208,7 @@ static int32_t fill_in(settings *s) {
 }
 
 int32_t parse_arguments(settings *s, int argc, char **argv) {
-    *s = (settings){.preset = &presets[0],
+    *s = (settings){.preset_name = presets[0].name,
                     .clip = true,
                     .base = {true, true},
                     .finetune = {true, true},
@@ -229,6 +244,7 @@ int32_t parse_arguments(settings *s, int argc, char **argv) {
 
 void free_settings(settings *s) {
     free(s->dataset);
+    free(s->model);
     free(s->data);
     free(s->out);
     free(s->only);

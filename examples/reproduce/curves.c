@@ -32,7 +32,7 @@ static int32_t epsilons_of(const settings *s, double *values) {
     int32_t n = 0;
     char *end = NULL;
     for (const char *at = s->preset->epsilons; n < MAX_EPSILONS; at = end) {
-        double value = strtod(at, &end);
+        double value = read_number(at, &end);
         if (end == at) break;
         values[n++] = value;
     }

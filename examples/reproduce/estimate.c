@@ -6,25 +6,27 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { PROBED = 128, PROBES = 4 };
+/* A large net is timed on fewer images, and less often: an estimate shall take seconds. */
+enum { PROBED = 128, PROBED_LARGE = 32, PROBES = 4 };
+static const double large_macs = 1e8, enough_seconds = 5;
 
-/* Seconds of PROBED images on a net of its own. */
-static int32_t time_training(job *j, double *seconds) {
+/* Seconds of `count` images on a net of its own. */
+static int32_t time_training(job *j, int64_t *count, double *seconds) {
     const preset *set = j->settings->preset;
-    advrob_options *o = NULL, *net = NULL;
+    advrob_options *o = NULL;
     advrob_model *model = NULL;
     advrob_dataset *part = NULL;
     advrob_finetune *finetune = NULL;
     int32_t status = 0;
-    TRY(advrob_options_create(&net));
-    TRY(set_options(net, "", set->model));
-    TRY(advrob_model_build(j->ctx, "eight_layer_conv", net, &model));
+    TRY(build_net(j, j->settings->seed, &model));
+    *count = (double)advrob_model_macs(model) > large_macs ? PROBED_LARGE : PROBED;
+    if (*count > advrob_dataset_count(j->train)) *count = advrob_dataset_count(j->train);
     TRY(advrob_options_create(&o));
     TRY(set_options(o, "", "epochs=1 batch_size=64 lr=0.001 alarm=off"));
     TRY(set_options(o, "attack.", set->attack));
     TRY(set_ball(j->settings, o, "attack."));
     TRY(advrob_finetune_create(j->ctx, "pgd_at", o, &finetune));
-    TRY(advrob_dataset_slice(j->train, 0, PROBED, &part));
+    TRY(advrob_dataset_slice(j->train, 0, *count, &part));
     double start = now();
     TRY(advrob_finetune_run(finetune, model, part, NULL, NULL));
     *seconds = now() - start;
@@ -33,7 +35,6 @@ out:
     advrob_dataset_destroy(part);
     advrob_model_destroy(model);
     advrob_options_destroy(o);
-    advrob_options_destroy(net);
     return status;
 }
 
@@ -56,6 +57,7 @@ int32_t estimate(job *j) {
     const char *attack = j->settings->preset->attack;
     double work = curves_work(j), seconds = 0, probe = 0, passes;
     char duration[32];
+    int64_t count = 0;
     int32_t left = 0, status = 0;
     for (int32_t i = 0; i < j->plan.count; i++) {
         if (find_row(j->results, &j->plan.points[i]) >= 0) continue;
@@ -63,11 +65,13 @@ int32_t estimate(job *j) {
         left++;
     }
     if (work <= 0) return 0;
-    for (int32_t i = 0; i < PROBES; i++) { /* the first warms up; others may be at work beside us */
-        TRY(time_training(j, &probe));
+    double start = now();
+    for (int32_t i = 0; i < PROBES && (i == 0 || now() - start < enough_seconds); i++) {
+        /* the first warms up; others may be at work beside us */
+        TRY(time_training(j, &count, &probe));
         if (i == 0 || probe < seconds) seconds = probe;
     }
-    passes = PROBED * (3 + 2 * option_number(attack, "steps", 20));
+    passes = (double)count * (3 + 2 * option_number(attack, "steps", 20));
     j->progress.work_left = work;
     j->progress.work_known = passes;
     j->progress.seconds_known = seconds;

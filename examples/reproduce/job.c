@@ -100,6 +100,36 @@ out:
     return status;
 }
 
+int32_t build_net(const job *j, int64_t seed, advrob_model **out) {
+    advrob_options *o = NULL;
+    int32_t status = 0;
+    TRY(advrob_options_create(&o));
+    TRY(set_options(o, "", j->settings->preset->model_options));
+    TRY(advrob_options_set_i64(o, "seed", seed));
+    TRY(advrob_model_build(j->ctx, j->settings->model, o, out));
+out:
+    advrob_options_destroy(o);
+    return status;
+}
+
+/* Before a folder is made for it. */
+static int32_t check_net(const job *j) {
+    const settings *s = j->settings;
+    int32_t takes[3], has[3], status = 0;
+    advrob_model *model = NULL;
+    TRY(build_net(j, s->seed, &model));
+    TRY(advrob_model_input_shape(model, takes));
+    TRY(advrob_dataset_shape(j->test, has));
+    if (memcmp(takes, has, sizeof has) != 0) {
+        status =
+            complain(FAILED, "model %s takes images of %d x %d x %d, %s has %d x %d x %d", s->model,
+                     takes[0], takes[1], takes[2], s->dataset, has[0], has[1], has[2]);
+    }
+out:
+    advrob_model_destroy(model);
+    return status;
+}
+
 int32_t job_text(const job *j, char **out) {
     char train[17], test[17], *text = settings_text(j->settings);
     const char *cpu = advrob_context_cpu(j->ctx);
@@ -181,6 +211,7 @@ int32_t job_open(job *j) {
     char *text = NULL;
     int32_t status = 0;
     TRY(open_data(j));
+    TRY(check_net(j));
     TRY(job_text(j, &text));
     TRY(prepare_folder(j->settings, text));
     TRY(advrob_report_create(j->ctx, &j->results));

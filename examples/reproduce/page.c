@@ -90,12 +90,42 @@ static int32_t add_quant(const job *j, const cast *c, advrob_report *r) {
     return add_figure(r, label, "%.1f %%", 100 * pgd_of(j, c->quant).mean);
 }
 
+/* "15000 images for 6 epochs (augmented: ...)". */
+static void name_training(const char *options, int64_t images, char *text, size_t size) {
+    double crop = option_number(options, "augment.crop", 0);
+    bool flip = option_number(options, "augment.flip", 0) > 0;
+    char changed[96] = "";
+    if (crop > 0 || flip) {
+        snprintf(changed, sizeof changed, " (augmented: crops from %g pixels of padding%s)", crop,
+                 flip ? ", mirrored" : "");
+    }
+    snprintf(text, size, "%lld images for %g epochs%s", (long long)images,
+             option_number(options, "epochs", 1), changed);
+}
+
+/* On how much the figures stand. */
+static int32_t add_sizes(const settings *s, advrob_report *r) {
+    const preset *p = s->preset;
+    char text[700], training[160];
+    size_t used = (size_t)snprintf(text, sizeof text, "The net is %s. Trained on: ", s->model);
+    for (int32_t i = 0; i < 2; i++) {
+        if (!s->base[i]) continue;
+        name_training(p->base[i], p->base_images[i], training, sizeof training);
+        used += (size_t)snprintf(text + used, sizeof text - used, "%s base %s; ", base_names[i],
+                                 training);
+    }
+    name_training(p->finetune, p->finetune_images, training, sizeof training);
+    snprintf(text + used, sizeof text - used, "each fine-tuning %s. Scored on %lld test images.",
+             training, (long long)p->test_images);
+    return advrob_report_add_text(r, text);
+}
+
 static int32_t add_top(const job *j, const cast *c, advrob_report *r) {
     const settings *s = j->settings;
     char text[700];
     int32_t status = 0;
-    snprintf(text, sizeof text, "Adversarial fine-tuning of compressed nets: %s, preset %s",
-             s->dataset, s->preset->name);
+    snprintf(text, sizeof text, "Adversarial fine-tuning of compressed nets: %s on %s, preset %s",
+             s->model, s->dataset, s->preset->name);
     TRY(advrob_report_set_title(r, text));
     TRY(add_lift(j, c, r));
     TRY(add_time(j, c, r));
@@ -104,12 +134,13 @@ static int32_t add_top(const job *j, const cast *c, advrob_report *r) {
     snprintf(
         text, sizeof text,
         "The experiment of arXiv 2403.09441: do a few epochs of adversarial fine-tuning make a "
-        "compressed net robust? Preset %s. Attack: PGD in the l-infinity ball, epsilon %g in "
+        "compressed net robust? Preset %s. Attack: PGD in the l-infinity ball, epsilon %s in "
         "pixels of [0, 1], 20 steps, zero start; attacked images are %s. PGD-20 from one start "
         "is the paper's yardstick, not a strong attack: true robustness is lower.",
-        s->preset->name, option_number(score_epsilon, "epsilon", 0),
+        s->preset->name, s->preset->epsilon,
         s->clip ? "clipped to valid pixels" : "not clipped, as in the paper");
     TRY(advrob_report_add_text(r, text));
+    TRY(add_sizes(s, r));
 out:
     return status;
 }
@@ -237,16 +268,17 @@ static void add_quoted(char *command, const char *name, const char *value) {
 
 static int32_t put_command(const settings *s, advrob_report *r) {
     const char *only = s->only != NULL ? s->only : "";
-    size_t size = 400 + strlen(s->dataset) + 4 * (strlen(s->data) + strlen(only) + strlen(s->out));
+    size_t size = 400 + strlen(s->dataset) + strlen(s->model) +
+                  4 * (strlen(s->data) + strlen(only) + strlen(s->out));
     char *command = malloc(size);
     if (command == NULL) return complain(FAILED, "out of memory");
-    snprintf(
-        command, size,
-        "reproduce --preset %s --dataset %s --protocol %s --seed %lld --repeats %lld --base %s "
-        "--finetune %s --order %s",
-        s->preset->name, s->dataset, protocol_name(s), (long long)s->seed, (long long)s->repeats,
-        chosen_name(s->base, base_names), chosen_name(s->finetune, base_names),
-        chosen_name(s->order, order_names));
+    snprintf(command, size,
+             "reproduce --preset %s --dataset %s --model %s --protocol %s --seed %lld --repeats "
+             "%lld --base %s "
+             "--finetune %s --order %s",
+             s->preset->name, s->dataset, s->model, protocol_name(s), (long long)s->seed,
+             (long long)s->repeats, chosen_name(s->base, base_names),
+             chosen_name(s->finetune, base_names), chosen_name(s->order, order_names));
     if (s->only != NULL) add_quoted(command, "only", only);
     add_quoted(command, "data", s->data);
     add_quoted(command, "out", s->out);

@@ -134,10 +134,10 @@ out:
 static int32_t draw_paper(const job *j, const family *f, advrob_report *r) {
     series clean = {.count = 0}, pgd = {.count = 0};
     int32_t status = 0;
-    if (!in_paper(j->settings)) return 0;
     for (int32_t i = 0; i < paper_count; i++) {
         const paper_point *p = &paper_points[i];
-        if (p->base != f->base || strcmp(p->compression, f->compression) != 0) continue;
+        if (p->source != find_paper(j->settings) || p->base != f->base) continue;
+        if (strcmp(p->compression, f->compression) != 0) continue;
         add_to(&clean, p->level, p->clean, no_bar, no_bar);
         add_to(&pgd, p->level, p->pgd, no_bar, no_bar);
     }
@@ -151,8 +151,14 @@ static int32_t plot_family(const job *j, const point_list *list, const family *f
                            advrob_report *r) {
     static const double bits[] = {1, 2, 4, 8, 16};
     bool prune = strcmp(f->compression, "prune") == 0;
-    char title[128], note[256];
+    const paper_source *paper = find_paper(j->settings);
+    char title[128], note[320], crosses[160] = "";
     int32_t status = 0;
+    if (paper != NULL) {
+        snprintf(crosses, sizeof crosses,
+                 " Crosses: the paper's Figure 1 (%s), adversarial fine-tuning on all %s images.",
+                 paper->net, paper->images);
+    }
     snprintf(title, sizeof title, "From the %s base: %s", base_names[f->base],
              prune ? "pruned, then fine-tuned"
              : strcmp(f->order, order_names[0]) == 0
@@ -160,9 +166,7 @@ static int32_t plot_family(const job *j, const point_list *list, const family *f
                  : "quantized, then fine-tuned through the quantizer");
     snprintf(note, sizeof note, "Error bars: %s. Nets of one level are drawn side by side.%s",
              has_seeds(j) ? "standard deviation over the seeds" : "95 % interval (Wilson)",
-             in_paper(j->settings) ? " Crosses: the paper's Figure 1, adversarial fine-tuning on "
-                                     "all 60,000 images."
-                                   : "");
+             crosses);
     TRY(open_plot(r, title, prune ? "share of filters removed" : "bits of weights and activations",
                   "accuracy (share of the test images)",
                   prune ? "x_low=-0.05 x_high=1 y_low=0 y_high=1 percent_x=1 percent_y=1"
@@ -263,8 +267,8 @@ int32_t plot_curves(const job *j, const point_list *list, advrob_report *r) {
     if (advrob_report_rows(c) == 0) return 0;
     snprintf(note, sizeof note,
              "The first %.0f test images; 20 steps of a tenth of epsilon, zero start. 95 %% "
-             "intervals (Wilson). Training and the other figures use epsilon 0.05.",
-             number_cell(c, 0, "images", 0));
+             "intervals (Wilson). Training and the other figures use epsilon %s.",
+             number_cell(c, 0, "images", 0), j->settings->preset->epsilon);
     TRY(open_plot(r, "Accuracy against the attack's strength", "epsilon (pixels of [0, 1])",
                   "accuracy under PGD-20 (share of the images)",
                   "x_low=0 y_low=0 y_high=1 percent_y=1", NULL, 0, note));

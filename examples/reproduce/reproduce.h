@@ -1,5 +1,5 @@
-/* What the files of this program share. settings: what is asked for and the presets; points: the
- * list of nets to score; folder: the files under --out; job: one context with data, results and
+/* What the files of this program share. settings: what is asked for; presets: their table; points:
+ * the list of nets to score; folder: the files under --out; job: one context with data, results and
  * progress; estimate, work, progress: what it takes; run: computes one point, with cost and
  * efficiency; records, curves: what is kept beside the results; summary: figures over seeds; table,
  * page, plots, strip, paper: what a person reads at the end.
@@ -33,10 +33,13 @@ const char *nearest(const char *word, const char *const *names, int32_t n);
  * "name=value name=value". */
 typedef struct preset {
     const char *name, *help;
-    const char *model;      /* options of the net */
+    const char *dataset; /* NULL: all that no other preset of this name is for */
+    const char *model;   /* the net, unless --model names another */
+    const char *model_options;
     const char *base[2];    /* options of the training of the standard, the adversarial base */
     int64_t base_images[2]; /* how many training images each sees, from the first on */
     const char *finetune;   /* options of both fine-tunings */
+    const char *epsilon;    /* in pixels of [0, 1], "0.05" or "4/255" */
     const char *attack;     /* attack inside adversarial training and fine-tuning */
     int64_t finetune_images;
     int64_t calibration_images; /* training images too */
@@ -47,13 +50,16 @@ typedef struct preset {
     int32_t latency_repeats;
     const char *epsilons; /* of the accuracy against epsilon, separated by spaces */
     int64_t curve_images; /* of the test images, the first */
+    bool standard_alone;  /* no adversarial base unless --base asks for it */
 } preset;
 
 typedef struct settings {
-    char *dataset, *data, *out, *only; /* `only` may be NULL */
+    char *dataset, *model, *data, *out, *only; /* `only` may be NULL */
+    const char *preset_name;
     const preset *preset;
     bool clip;        /* protocol "pixel"; without: "paper" */
     bool base[2];     /* standard, adversarial */
+    bool base_chosen; /* by --base */
     bool finetune[2]; /* the same */
     bool order[2];    /* of order_names */
     bool resume, fresh, list, help;
@@ -65,8 +71,8 @@ extern const char *const prune_order;    /* "prune_then_finetune" */
 extern const char *const order_names[2]; /* of quantization: fine-tuned before, through */
 /* The name of the chosen ones of two: "both" if there are two. */
 const char *chosen_name(const bool chosen[2], const char *const names[2]);
-extern const char *const score_attack;  /* options of PGD-20 */
-extern const char *const score_epsilon; /* "epsilon=0.05" */
+extern const char *const score_attack; /* options of PGD-20 */
+double epsilon_of(const settings *s);
 const char *protocol_name(const settings *s);
 /* The ball of both protocols, as options under `prefix` ("" or "attack."). */
 int32_t set_ball(const settings *s, advrob_options *o, const char *prefix);
@@ -77,6 +83,8 @@ void print_help(void);
 char *settings_text(const settings *s);
 /* Puts "name=value name=value" into `o`; `prefix` is set before each name. */
 int32_t set_options(advrob_options *o, const char *prefix, const char *text);
+/* A number as such texts have it, "0.05" or "4/255"; *end as strtod's. */
+double read_number(const char *text, char **end);
 /* The value of `name` in such a text. */
 double option_number(const char *text, const char *name, double otherwise);
 
@@ -168,6 +176,8 @@ typedef struct job {
     bool opened;
 } job;
 
+/* The net of the settings with the initial weights of `seed`. */
+int32_t build_net(const job *j, int64_t seed, advrob_model **out);
 /* The list of points and the context; then the data and what is on disk. */
 int32_t job_create(job *j, const settings *s);
 int32_t job_open(job *j);
@@ -239,15 +249,20 @@ const point *choose_point(const point_list *list, int32_t base, const char *comp
  * 0.5, else of the first level. Three calls give nets of one level. NULL: none. */
 const point *choose_pruned(const point_list *list, const char *finetune);
 
-/* A point of the paper's Figure 1, adversarially fine-tuned; level: sparsity or bits. */
+/* Where the paper's figures on a dataset come from. */
+typedef struct paper_source {
+    const char *dataset, *net, *images;
+} paper_source;
+/* A point of its Figure 1, adversarially fine-tuned; level: sparsity or bits. */
 typedef struct paper_point {
+    const paper_source *source;
     int32_t base;
     const char *compression;
     double level, clean, pgd;
 } paper_point;
 extern const paper_point paper_points[];
 extern const int32_t paper_count;
-bool in_paper(const settings *s); /* whether they are of this dataset */
+const paper_source *find_paper(const settings *s); /* NULL: it has nothing on this dataset */
 
 void print_table(const job *j);
 void print_findings(const job *j);

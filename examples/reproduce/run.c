@@ -97,20 +97,15 @@ static int32_t train_base(job *j, const point *p, const char *name, advrob_model
     const preset *set = j->settings->preset;
     const char *options = set->base[p->base];
     int64_t images = set->base_images[p->base];
-    advrob_options *o = NULL;
     advrob_dataset *part = NULL;
     step made = {.note = ""};
     int32_t status = 0;
     begin(j, p, ": training of the base", train_work(j, options, p->base == 1, images));
-    TRY(advrob_options_create(&o));
-    TRY(set_options(o, "", set->model));
-    TRY(advrob_options_set_i64(o, "seed", p->seed));
-    TRY(advrob_model_build(j->ctx, "eight_layer_conv", o, out));
+    TRY(build_net(j, p->seed, out));
     TRY(advrob_dataset_slice(j->train, 0, images, &part));
     TRY(train(j, name, base_names[p->base], options, part, p->seed, *out, &made));
 out:
     advrob_dataset_destroy(part);
-    advrob_options_destroy(o);
     return status;
 }
 
@@ -253,7 +248,7 @@ static int32_t put_names(job *j, const point *p, const step *tuned, advrob_repor
     step base = {.note = ""};
     int32_t status = 0;
     TRY(advrob_report_put_str(r, "dataset", j->settings->dataset));
-    TRY(advrob_report_put_str(r, "model", "eight_layer_conv"));
+    TRY(advrob_report_put_str(r, "model", j->settings->model));
     TRY(advrob_report_put_str(r, "base", base_names[p->base]));
     TRY(advrob_report_put_str(r, "compression", p->compression));
     if (strcmp(p->compression, "prune") == 0) {

@@ -10,14 +10,21 @@
 /* Rows: the image; then for each net the perturbation and the attacked image. */
 enum { IMAGES = 8, ROWS = 5, NETS = 2, SEARCHED = 200 };
 
-static const char *const fashion[] = {"T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
-                                      "Sandal",      "Shirt",   "Sneaker",  "Bag",   "Ankle boot"};
+enum { CLASSES = 10 };
+static const struct {
+    const char *dataset, *classes[CLASSES];
+} named[] = {
+    {"fashion-mnist",
+     {"T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag",
+      "Ankle boot"}},
+    {"cifar10",
+     {"airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"}}};
 
 void name_class(const settings *s, int32_t k, char *text, size_t size) {
-    if (strcmp(s->dataset, "fashion-mnist") == 0 && k < 10) {
-        snprintf(text, size, "%s", fashion[k]);
-    } else {
-        snprintf(text, size, "%d", k);
+    snprintf(text, size, "%d", k);
+    for (size_t i = 0; i < sizeof named / sizeof named[0]; i++) {
+        if (strcmp(s->dataset, named[i].dataset) == 0 && k < CLASSES)
+            snprintf(text, size, "%s", named[i].classes[k]);
     }
 }
 
@@ -94,7 +101,9 @@ out:
 
 static int32_t draw_strip(const job *j, strip *s, const char *what, advrob_report *r) {
     char name[20], text[48], title[300];
-    double epsilon = option_number(score_epsilon, "epsilon", 0);
+    double epsilon = epsilon_of(j->settings);
+    const char *ball = j->settings->preset->epsilon;
+    bool color = s->shape[0] > 1;
     advrob_options *o = NULL;
     advrob_attack *attack = NULL;
     int32_t status = 0;
@@ -120,9 +129,11 @@ static int32_t draw_strip(const job *j, strip *s, const char *what, advrob_repor
     snprintf(
         title, sizeof title,
         "The first %lld test images that both nets classify right. Added: mid-grey is nothing, "
-        "white and black are %+g and %+g. Captions: what the net sees, and how sure it is (of the "
-        "images as they are: before, after).",
-        (long long)s->found, epsilon, -epsilon);
+        "%s +%s and -%s. Captions: what the net sees, and how sure it is (of the images as they "
+        "are: before, after).",
+        (long long)s->found,
+        color ? "the full value and 0 of red, green or blue are" : "white and black are", ball,
+        ball);
     TRY(advrob_report_add_text(r, title));
 out:
     advrob_attack_destroy(attack);

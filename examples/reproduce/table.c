@@ -82,8 +82,8 @@ void print_table(const job *j) {
         fill(j, p, row);
         print_row(widths, row);
     }
-    printf("\n%lld test images, epsilon 0.05 in pixels of [0, 1], %s; +- is %s.\n",
-           (long long)j->settings->preset->test_images,
+    printf("\n%lld test images, epsilon %s in pixels of [0, 1], %s; +- is %s.\n",
+           (long long)j->settings->preset->test_images, j->settings->preset->epsilon,
            j->settings->clip ? "attacked images clipped to valid pixels" : "not clipped",
            has_seeds(j) ? "the standard deviation over the seeds" : "half the 95 % interval");
 }

@@ -39,11 +39,14 @@ static void method_at(int32_t i, const char **name, const char **help) {
 }
 
 static const ar_option_table *method_table(int32_t i, int32_t part, const char **prefix) {
+    static const char *const prefixes[] = {"", "augment.", "valid.", "attack."};
     const ar_attack *attack = NULL;
-    *prefix = part == 0 ? "" : part == 1 ? "valid." : "attack.";
+    if (part > 3) return NULL;
+    *prefix = prefixes[part];
     if (part == 0) return &ar_finetune_options;
-    const char *name = part == 1 ? AR_VALID_ATTACK : ar_method_at(i)->attack;
-    if (part > 2 || name == NULL || ar_attack_find(name, &attack) < 0) return NULL;
+    if (part == 1) return &ar_augment_options;
+    const char *name = part == 2 ? AR_VALID_ATTACK : ar_method_at(i)->attack;
+    if (name == NULL || ar_attack_find(name, &attack) < 0) return NULL;
     return attack->options;
 }
 

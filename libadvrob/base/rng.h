@@ -14,7 +14,8 @@ enum {
     AR_RNG_TEST = 5,
     AR_RNG_SYNTHETIC = 6,
     AR_RNG_DROPOUT = 7, /* sample = visit, restart = node */
-    AR_RNG_PRUNE = 9 /* sample = node */
+    AR_RNG_AUGMENT = 8, /* sample = visit, restart = 0: crop, 1: flip */
+    AR_RNG_PRUNE = 9    /* sample = node */
 };
 
 typedef struct ar_rng {

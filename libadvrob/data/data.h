@@ -1,5 +1,5 @@
-/* data: labelled images in memory, their order and their splits. Others include this header alone.
- */
+/* data: labelled images in memory, their order, their splits and their augmentation. Others include
+ * this header alone. */
 #ifndef AR_DATA_H
 #define AR_DATA_H
 
@@ -53,6 +53,30 @@ int32_t ar_dataset_slice(const advrob_dataset *dataset, int64_t first, int64_t c
 int32_t ar_dataset_split(const advrob_dataset *dataset, int64_t count, int64_t seed,
                          advrob_dataset **part, advrob_dataset **rest);
 uint64_t ar_dataset_digest(const advrob_dataset *dataset);
+
+/* How training images are changed at each visit (options "augment.*"). */
+typedef struct ar_augment {
+    int64_t crop; /* black pixels (0) on each side of the image that is cropped; 0: off */
+    int64_t flip; /* 1: left and right change places, in half of the visits */
+} ar_augment;
+
+extern const ar_option_table ar_augment_options;
+
+/* What happens at one visit: the image is put into a black frame of `crop` pixels, cut out again
+ * from row `top` and column `left` of that (each in [0, 2 * crop], all equally likely), and then
+ * mirrored if `flip`. */
+typedef struct ar_augment_draw {
+    int32_t top, left;
+    bool flip;
+} ar_augment_draw;
+
+/* E_RANGE unless the crop is smaller than the images. */
+int32_t ar_augment_check(const ar_augment *augment, int32_t height, int32_t width);
+/* A pure function of (seed, visit). visit: epoch * images of the dataset + position. */
+ar_augment_draw ar_augment_visit(const ar_augment *augment, int64_t seed, int64_t visit);
+/* Changes n images x [n, c, h, w] in place, each by its visit; shape: c, h, w. */
+void ar_augment_images(const ar_augment *augment, int64_t seed, const int64_t *visits, int64_t n,
+                       const int32_t shape[3], float *x);
 
 /* A permutation of 0 .. n-1 (Fisher-Yates), a pure function of (seed, purpose, epoch, n). */
 void ar_shuffle(int64_t seed, int32_t purpose, int64_t epoch, int64_t n, int64_t *order);

@@ -302,6 +302,7 @@ static int32_t take_fingerprint(ar_tuning *t) {
         ar_format(t->valid_digest, sizeof t->valid_digest, "%016llx",
                   (unsigned long long)ar_dataset_digest(t->valid));
     print_table(&t->fingerprint, "", &ar_finetune_options, &f->options, f->seed);
+    print_table(&t->fingerprint, "augment.", &ar_augment_options, &f->augment, f->seed);
     print_table(&t->fingerprint, "valid.", f->valid->kind->options, f->valid->options,
                 f->valid->seed);
     if (f->attack != NULL)

@@ -126,10 +126,11 @@ static int32_t check_early_stop(const advrob_finetune *finetune, const char *who
 /* Every name that is set must be known. */
 static int32_t check_names(const ar_method *method, const char *who,
                            const advrob_options *options) {
-    int32_t status = ADVROB_OK, count = 2;
+    int32_t status = ADVROB_OK, count = 3;
     const ar_attack *valid = NULL, *attack = NULL;
     AR_TRY(ar_attack_find(AR_VALID_ATTACK, &valid));
-    ar_option_scope scopes[3] = {{"", &ar_finetune_options}, {"valid.", valid->options}};
+    ar_option_scope scopes[4] = {
+        {"", &ar_finetune_options}, {"augment.", &ar_augment_options}, {"valid.", valid->options}};
     if (method->attack != NULL) {
         AR_TRY(ar_attack_find(method->attack, &attack));
         scopes[count++] = (ar_option_scope){"attack.", attack->options};
@@ -158,6 +159,8 @@ int32_t ar_finetune_create(advrob_context *ctx, const char *name, const advrob_o
     ar_arena_init(&finetune->arena, &ctx->memory);
     AR_TRY(ar_options_read(options, who, "", &ar_finetune_options, &finetune->arena,
                            &finetune->options));
+    AR_TRY(ar_options_read(options, who, "augment.", &ar_augment_options, &finetune->arena,
+                           &finetune->augment));
     finetune->seed = finetune->options.seed >= 0 ? finetune->options.seed : ctx->seed;
     AR_TRY(create_attack(finetune, AR_VALID_ATTACK, "valid.", options, &finetune->valid));
     if (method->attack != NULL)

@@ -9,8 +9,9 @@
 #include "train/train.h"
 
 /* A recipe: how its objective is made for a model. The options common to all recipes are
- * ar_finetune_options and, under "valid.", those of the attack that validates (AR_VALID_ATTACK);
- * `attack` names the attack whose options are reached as "attack.*". */
+ * ar_finetune_options and, under "augment.", ar_augment_options; under "valid." those of the attack
+ * that validates (AR_VALID_ATTACK); `attack` names the attack whose options are reached as
+ * "attack.*". */
 typedef struct ar_method {
     const char *name, *help;
     const char *attack; /* NULL: none */

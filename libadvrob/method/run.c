@@ -72,6 +72,8 @@ static int32_t check(const ar_tuning *t) {
     AR_TRY(ar_model_check_unfrozen(t->model));
     AR_TRY(ar_model_check_finite(t->model));
     AR_TRY(check_data(t, t->train, "training"));
+    AR_TRY(ar_augment_check(&t->finetune->augment, t->train->images->shape[1],
+                            t->train->images->shape[2]));
     if (t->valid != NULL) AR_TRY(check_data(t, t->valid, "validation"));
     AR_TRY(check_validation(t));
     AR_TRY(check_batches(t));
@@ -176,6 +178,8 @@ static int32_t run_step(ar_tuning *t) {
     for (int64_t i = 0; i < n; i++)
         t->ids[i] = c->epoch * t->train->count + t->order[first + i];
     AR_TRY(ar_dataset_gather(t->train, 0, t->order + first, n, t->x, t->y));
+    ar_augment_images(&t->finetune->augment, t->finetune->seed, t->ids, n, t->train->images->shape,
+                      t->x);
     ar_batch batch = {n, t->x, t->y, t->ids, c->epoch, c->step, t->finetune->seed};
     double lr = t->schedule->rate(&t->schedule_settings,
                                   (double)c->epoch + (double)c->step / (double)t->steps);

@@ -26,6 +26,7 @@ struct advrob_finetune {
     advrob_attack *fgsm, *pgd; /* of the alarm; NULL: none */
     ar_arena arena;
     ar_finetune_values options;
+    ar_augment augment;
     int64_t seed;
 };
 

@@ -532,9 +532,26 @@ static void write_idx(const char *stem, int32_t rank) {
     assert_int_equal(fclose(file), 0);
 }
 
+/* Two images of CIFAR-10. */
+static void write_cifar10(const char *name) {
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s.bin", folder, name);
+    FILE *file = fopen(path, "wb");
+    assert_non_null(file);
+    for (int32_t i = 0; i < 2 * 3073; i++)
+        putc(i % 3073 % 10, file);
+    assert_int_equal(fclose(file), 0);
+}
+
 static int set_up(void **state) {
     (void)state;
+    char name[32];
     test_folder_make(folder, sizeof folder);
+    write_cifar10("test_batch");
+    for (int32_t i = 1; i <= 5; i++) {
+        snprintf(name, sizeof name, "data_batch_%d", i);
+        write_cifar10(name);
+    }
     write_idx("train-images", 3);
     write_idx("train-labels", 1);
     write_idx("t10k-images", 3);

@@ -6,6 +6,7 @@ of threads, going on after Ctrl-C and after a kill, the page, and refusal of bad
 
 Needs Fashion-MNIST (dataset-fashion-mnist); without it the test is skipped, but fails where CI is set.
 """
+import base64
 import csv
 import gzip
 import json
@@ -210,6 +211,10 @@ def case_settings(program, folder):
     """Results of other settings are not mixed."""
     done = run(program, '--preset', 'tiny', '--data', DATA, '--out', folder / 't2', '--seed', 7)
     check_refusal('other seed in the same folder', done)
+    for name, other in (('model', ['--model', 'conv_small']), ('dataset', ['--dataset', 'mnist'])):
+        done = run(program, '--preset', 'tiny', '--data', DATA, '--out', folder / 't2', *other)
+        check_refusal(f'other {name} in the same folder', done, (1,))
+        expect(f'this run has "{name} = {other[1]}"' in done.stderr, f'no {name} in {done.stderr}')
     settings = (folder / 't2' / 'settings.txt').read_text()
     for name in ('train_digest', 'test_digest', 'cpu'):
         out = folder / f'other_{name}'
@@ -336,7 +341,7 @@ BROKEN = {
 }
 USAGE = [
     ['--prest', 'tiny'], ['--preset', 'tinny'], ['--preset'], ['--preset='], ['extra'], ['-x'],
-    ['--dataset', 'cifar'], ['--protocol', 'pixels'], ['--base', 'none'], ['--finetune', 'none'],
+    ['--dataset', 'cifar'], ['--model', ''], ['--model', 'a b'], ['--protocol', 'pixels'], ['--base', 'none'], ['--finetune', 'none'],
     ['--order', 'prune_then_finetune'], ['--only', 'prun:0.5'],
     ['--only', 'prune:2'], ['--only', 'prune:-0.5'], ['--only', 'prune:nan'], ['--only', 'quant:int0'],
     ['--only', ''], ['--threads', '-1'], ['--threads', 'nan'], ['--threads', '1e99'],
@@ -355,6 +360,62 @@ def case_data(program, folder):
         check_refusal(what, run(program, '--preset', 'tiny', '--data', data, '--out', folder / 'bad'))
         shutil.rmtree(data)
         check_files(folder / 'bad')
+
+
+def make_cifar10(folder, count):
+    """Made-up files of `count` images each, of one colour and some noise. Seven of eight are cats, the others
+    dogs that look the same: a net learns in a few steps to say cat, and cannot become sure of it."""
+    below = folder / 'cifar-10-batches-bin'
+    below.mkdir(parents=True)
+    for number, name in enumerate(['test_batch'] + [f'data_batch_{i}' for i in range(1, 6)]):
+        data = bytearray()
+        for image in range(count):
+            noise = (bytes(range(0, 251)) * 5)[image + number:][:1024]
+            planes = (bytes(level + value // 8 for value in noise) for level in (200, 90, 30))
+            data += bytes([5 if image % 8 == 7 else 3]) + b''.join(planes)
+        (below / f'{name}.bin').write_bytes(data)
+
+
+def colored_images(folder):
+    """How many of the page's PNG images are in colour (type 2 in their header)."""
+    page = Path(folder, 'report.html').read_text(encoding='utf-8')
+    pngs = re.findall(r'data:image/png;base64,([A-Za-z0-9+/=]+)', page)
+    return sum(base64.b64decode(text[:40])[25] == 2 for text in pngs)
+
+
+def case_cifar10(program, folder):
+    """CIFAR-10 with its own net, epsilon and names; strips in colour; the folder is not mixed."""
+    data, out = folder / 'cifar', folder / 'cifar-out'
+    make_cifar10(data, 64)
+    components = Path(program).with_name('components')
+    listed = run(components, 'model').stdout
+    net = 'resnet20' if 'model resnet20:' in listed else 'resnet18_cifar10'
+    command = [program, '--preset', 'tiny', '--dataset', 'cifar10', '--model', net, '--out', out]
+    for what, more in {'missing data': ['--data', folder / 'nowhere'],
+                       'too few images': ['--data', folder / 'few'],
+                       'unknown net': ['--data', data, '--model', 'resnet21'],
+                       'net for other images': ['--data', data, '--model', 'eight_layer_conv']}.items():
+        if what == 'too few images':
+            make_cifar10(folder / 'few', 3)
+        check_refusal(what, run(*command, *more), (1,))
+        expect(not out.exists(), f'{what}: made a folder')
+    done = run(*command, '--data', data, '--only', 'base,prune')
+    expect(done.returncode == 0, f'cifar10 ended with {done.returncode}: {done.stderr}')
+    check_files(out)
+    check_efficiency(out)
+    check_page(out, f'{net} on cifar10', 'epsilon 4/255', 'ResNet-18', 'cat', '50,000 images',
+               'crops from 4 pixels of padding, mirrored')
+    expect(colored_images(out) >= 5, 'the page shows no images in colour')
+    with open(out / 'results.csv', newline='', encoding='utf-8') as file:
+        for row in csv.DictReader(file):
+            expect((row['dataset'], row['model'], row['base']) == ('cifar10', net, 'standard'), f'{row}')
+    before = (out / 'results.csv').read_bytes()
+    done = run(program, '--preset', 'tiny', '--data', DATA, '--out', out)
+    check_refusal('Fashion-MNIST in a folder of CIFAR-10', done, (1,))
+    expect('"dataset = cifar10"' in done.stderr, f'no dataset in {done.stderr}')
+    done = run(*command, '--data', data, '--only', 'base,prune', '--resume')
+    expect(done.returncode == 0 and (out / 'results.csv').read_bytes() == before,
+           f'a second run changed results.csv: {done.stderr}')
 
 
 def case_usage(program, folder):
@@ -385,7 +446,8 @@ def file_limit(size):
     return limits
 
 
-CASES = [case_usage, case_data, case_folder, case_threads, case_again, case_chosen, case_settings, case_stopped]
+CASES = [case_usage, case_data, case_folder, case_cifar10, case_threads, case_again, case_chosen, case_settings,
+         case_stopped]
 
 
 def main():

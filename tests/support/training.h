@@ -11,6 +11,7 @@ typedef struct training {
     int64_t batch, epochs;
     double lr, momentum, decay; /* a constant rate */
     int64_t seed;
+    ar_augment augment;
 } training;
 
 /* Trains until `most` steps are done (or all epochs); *done: the steps that were made. Returns the
@@ -51,6 +52,8 @@ static inline int32_t training_run(const training *t, advrob_model *model, int64
                 test_ok(
                     ar_dataset_gather(t->data, order[at + i], NULL, 1, x + i * room.size, y + i));
             }
+            const int32_t *form = t->data->images->shape;
+            ar_augment_images(&t->augment, t->seed, ids, count, form, x);
             ar_batch images = {count, x, y, ids, epoch, at / t->batch};
             status = ar_trainer_step(trainer, &objective, &images, &settings, &result);
             if (status < 0) continue;

@@ -115,6 +115,49 @@ static void test_same_order(void **state) {
     ar_context_release(ctx);
 }
 
+/* ---- augmentation ---- */
+
+static const struct {
+    const char *method, *text;
+    ar_augment augment;
+} augmented[] = {
+    {"standard", " augment.crop=2", {2, 0}},
+    {"standard", " augment.flip=1", {0, 1}},
+    {"pgd_at", " augment.crop=7 augment.flip=1", {7, 1}},
+};
+
+/* With each thread count the bits of training written out on augmented images, in every method; and
+ * others than without. */
+static void test_augmented(void **state) {
+    (void)state;
+    const int32_t cases = sizeof augmented / sizeof augmented[0];
+    for (int32_t i = 0; i < 2 * cases; i++) {
+        bool adversarial = strcmp(augmented[i / 2].method, "pgd_at") == 0;
+        advrob_context *ctx = open_context(NULL, i % 2 == 0 ? 1 : 3);
+        advrob_dataset *data = test_dataset(ctx, 37, shape, CLASSES, 0.3, 3);
+        advrob_model *model = test_zoo(ctx, "tiny"), *twin = test_zoo(ctx, "tiny");
+        training t = {
+            augmented[i / 2].method, "epsilon=0.05 step=0.02 steps=2", data, 16, 3, 0.02, 0.8, 0, 9,
+            augmented[i / 2].augment};
+        char text[256];
+        snprintf(text, sizeof text, "epochs=3 batch_size=16 lr=0.02 momentum=0.8 seed=9%s%s",
+                 adversarial ? " attack.epsilon=0.05 attack.step=0.02 attack.steps=2" : "",
+                 augmented[i / 2].text);
+        test_ok(finetune_run(model, t.method, text, data, NULL, NULL));
+        test_ok(training_run(&t, twin, INT64_MAX, NULL, NULL));
+        assert_memory_equal(model->slab, twin->slab, slab_bytes(model));
+        ar_model_release(twin);
+        twin = test_zoo(ctx, "tiny");
+        t.augment = (ar_augment){0, 0};
+        test_ok(training_run(&t, twin, INT64_MAX, NULL, NULL));
+        assert_true(memcmp(model->slab, twin->slab, slab_bytes(model)) != 0);
+        ar_model_release(model);
+        ar_model_release(twin);
+        ar_dataset_release(data);
+        ar_context_release(ctx);
+    }
+}
+
 /* ---- it learns ---- */
 
 static void test_learns(void **state) {
@@ -319,6 +362,9 @@ static void test_refused_runs(void **state) {
     assert_int_equal(finetune_run(model, "standard", "", many, NULL, &history), ADVROB_E_SHAPE);
     assert_non_null(strstr(ar_message(), "11 classes"));
     assert_int_equal(finetune_run(model, "standard", "", NULL, NULL, &history), ADVROB_E_INVALID);
+    assert_int_equal(finetune_run(model, "standard", "augment.crop=8", data, NULL, &history),
+                     ADVROB_E_RANGE);
+    assert_non_null(strstr(ar_message(), "\"augment.crop\": 8 pixels around images of 8 x 8"));
     test_ok(ar_target_from_model(model, &target));
     assert_int_equal(finetune_run(model, "standard", "", data, NULL, &history), ADVROB_E_BUSY);
     assert_non_null(strstr(ar_message(), "frozen"));
@@ -372,6 +418,9 @@ static void test_refused_options(void **state) {
         {"standard", "schedule=steps", "cosine", ADVROB_E_RANGE},
         {"standard", "optimizer=adam", "sgd", ADVROB_E_RANGE},
         {"standard", "keep=first", "best", ADVROB_E_RANGE},
+        {"standard", "augment.corp=4", "\"augment.crop\"", ADVROB_E_UNKNOWN},
+        {"pgd_at", "augment.crop=-1", "crop", ADVROB_E_RANGE},
+        {"pgd_at", "augment.flip=2", "flip", ADVROB_E_RANGE},
     };
     static test_allocator allocator;
     advrob_context *ctx = open_context(&allocator, 1);
@@ -389,11 +438,11 @@ static void test_refused_options(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_written_out),     cmocka_unit_test(test_same_order),
-        cmocka_unit_test(test_learns),          cmocka_unit_test(test_schedules),
-        cmocka_unit_test(test_history),         cmocka_unit_test(test_keep),
-        cmocka_unit_test(test_refused_runs),    cmocka_unit_test(test_box),
-        cmocka_unit_test(test_refused_options),
+        cmocka_unit_test(test_written_out), cmocka_unit_test(test_same_order),
+        cmocka_unit_test(test_augmented),   cmocka_unit_test(test_learns),
+        cmocka_unit_test(test_schedules),   cmocka_unit_test(test_history),
+        cmocka_unit_test(test_keep),        cmocka_unit_test(test_refused_runs),
+        cmocka_unit_test(test_box),         cmocka_unit_test(test_refused_options),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

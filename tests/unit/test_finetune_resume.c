@@ -135,6 +135,8 @@ static const kind kinds[] = {
     {"standard", "", true, "tiny_batch_norm"},
     {"pgd_at", ATTACK "attack_statistics=batch alarm_steps=2", true, "tiny_batch_norm"},
     {"pgd_at", ATTACK "statistics=frozen", true, "tiny_batch_norm"},
+    {"standard", "augment.crop=2 augment.flip=1", true},
+    {"pgd_at", ATTACK "augment.crop=3 augment.flip=1 alarm_steps=2", true, "tiny_batch_norm"},
     {"pgd_at", ATTACK "max_steps=7 checkpoint_minutes=0", false},
 };
 enum { KINDS = sizeof kinds / sizeof kinds[0] };
@@ -480,6 +482,8 @@ static void test_refused(void **state) {
         {"standard", " momentum=0.8", "(momentum=0.9 there, momentum=0.8 here)", model, w->data,
          w->valid},
         {"standard", " epochs=4", "(epochs=3 there, epochs=4 here)", model, w->data, w->valid},
+        {"standard", " augment.flip=1", "(augment.flip=0 there, augment.flip=1 here)", model,
+         w->data, w->valid},
         {"standard", " valid.steps=3", "(valid.steps=20 there, valid.steps=3 here)", model, w->data,
          w->valid},
         {"standard", " seed=6", "(seed=5 there, seed=6 here)", model, w->data, w->valid},
