@@ -20,7 +20,7 @@ static shape shape_draw(void) {
         shape s = {.groups = channels(), .channels = 1, .outputs = 1};
         if (between(0, 2) == 0) *(between(0, 1) ? &s.channels : &s.outputs) = between(2, 4);
         s.h = between(1, 9);
-        s.w = between(1, 14);
+        s.w = between(1, between(0, 3) == 0 ? 60 : 14);
         s.kernel[0] = between(1, 5);
         s.kernel[1] = between(1, 5);
         s.stride = between(1, 3);
@@ -194,7 +194,7 @@ static void test_depthwise(void **unused) {
 
 /* ---- weight gradient ---- */
 
-static void pairs_make(const shape *s, ar_wgrad *call) {
+static void pairs_make(const shape *s, ar_wgrad *call, bool shuffle) {
     int32_t n = 0;
     int32_t *first = take(sizeof *first * (size_t)(call->taps + 1), 4);
     ar_pair *pairs = take(sizeof *pairs * (size_t)(call->taps * call->pixels), 4);
@@ -203,6 +203,12 @@ static void pairs_make(const shape *s, ar_wgrad *call) {
         for (int32_t p = 0; p < call->pixels; p++)
             if (pixel_at(s, p, t) >= 0)
                 pairs[n++] = (ar_pair){pixel_at(s, p, t) * call->channels, p};
+        for (int32_t i = first[t]; i < n && shuffle; i++) {
+            int32_t j = between(i, n - 1);
+            ar_pair swap = pairs[i];
+            pairs[i] = pairs[j];
+            pairs[j] = swap;
+        }
         first[t + 1] = n;
     }
     call->first = first;
@@ -277,7 +283,7 @@ static void test_wgrad(void **unused) {
             x[i] = floats((size_t)(s.h * s.w * call.channels * s.lanes), 64);
             dy[i] = floats((size_t)(call.pixels * call.outputs * s.lanes), 64);
         }
-        pairs_make(&s, &call);
+        pairs_make(&s, &call, between(0, 3) == 0);
         for (int32_t l = 0; l < level_count; l++) {
             const ar_kernels *k = levels[l].table;
             call.dw = floats((size_t)(call.outputs * call.taps), 4);

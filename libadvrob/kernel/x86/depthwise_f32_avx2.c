@@ -1,4 +1,4 @@
-/* The depthwise slots in AVX2 and FMA. A weight is broadcast and meets several neighbouring pixels,
+/* The depthwise slot in AVX2 and FMA. A weight is broadcast and meets several neighbouring pixels,
  * one output after the other: x is read in the order in which it lies, and the rows that a pixel's
  * taps share stay in L1. Chains are the gemm's, so bits are those of a gemm a group. */
 #include "kernel/x86/gemm_avx2.h"
@@ -78,88 +78,4 @@ void ar_depthwise_f32_avx2(const ar_depthwise *given) {
         sweep(&call, 2);
     else
         sweep(&call, 1);
-}
-
-/* ---- weight gradient ---- */
-
-#define OUTPUTS 4 /* two loads an FMA: 4 chains keep up */
-
-/* Sums of the 8 lanes, in the order of all levels. */
-INLINE float sum8(__m256 a) {
-    __m128 s = _mm256_castps256_ps128(a), t = _mm256_extractf128_ps(a, 1);
-    s = _mm_add_ps(s, _mm_movehl_ps(s, s)); /* 0 + 2, 1 + 3 */
-    t = _mm_add_ps(t, _mm_movehl_ps(t, t));
-    return (_mm_cvtss_f32(s) + _mm_cvtss_f32(_mm_movehdup_ps(s))) +
-           (_mm_cvtss_f32(t) + _mm_cvtss_f32(_mm_movehdup_ps(t)));
-}
-
-/* What a tile adds to `outputs` outputs from o of a tap. */
-INLINE void tap_do(const ar_wgrad *call, int32_t tile, int32_t tap, int32_t o,
-                   const int32_t outputs, const int32_t vectors) {
-    const int32_t lanes = vectors * 8, multiple = call->outputs / call->channels;
-    const float *x = call->x[tile], *dy = call->dy[tile] + (ptrdiff_t)o * lanes;
-    ptrdiff_t channel[OUTPUTS];
-    __m256 a[OUTPUTS];
-    UNROLL
-    for (int32_t j = 0; j < outputs; j++) {
-        channel[j] = (ptrdiff_t)((o + j) / multiple) * lanes;
-        a[j] = _mm256_setzero_ps();
-    }
-    for (int32_t i = call->first[tap]; i < call->first[tap + 1]; i++) {
-        const float *xs = x + (ptrdiff_t)call->pairs[i].x * lanes;
-        const float *ds = dy + (ptrdiff_t)call->pairs[i].y * call->outputs * lanes;
-        UNROLL
-        for (int32_t u = 0; u < outputs * vectors; u++) {
-            const int32_t j = u / vectors, v = u % vectors * 8;
-            a[j] = _mm256_fmadd_ps(_mm256_loadu_ps(ds + j * lanes + v),
-                                   _mm256_loadu_ps(xs + channel[j] + v), a[j]);
-        }
-    }
-    UNROLL
-    for (int32_t j = 0; j < outputs; j++) {
-        float *to = call->dw + (int64_t)(o + j) * call->taps + tap;
-        *to = tile == 0 ? sum8(a[j]) : *to + sum8(a[j]);
-    }
-}
-
-INLINE void bias_do(const ar_wgrad *call, int32_t tile, int32_t o, const int32_t outputs,
-                    const int32_t vectors) {
-    const ptrdiff_t lanes = vectors * 8;
-    const float *dy = call->dy[tile] + o * lanes;
-    __m256 a[OUTPUTS];
-    UNROLL
-    for (int32_t j = 0; j < outputs; j++)
-        a[j] = _mm256_setzero_ps();
-    for (int32_t p = 0; p < call->pixels; p++, dy += call->outputs * lanes)
-        UNROLL
-    for (int32_t u = 0; u < outputs * vectors; u++)
-        a[u / vectors] = _mm256_add_ps(a[u / vectors],
-                                       _mm256_loadu_ps(dy + u / vectors * lanes + u % vectors * 8));
-    UNROLL
-    for (int32_t j = 0; j < outputs; j++)
-        call->db[o + j] = tile == 0 ? sum8(a[j]) : call->db[o + j] + sum8(a[j]);
-}
-
-/* A few outputs of a tile at a time: their x and dy stay in the cache for all taps. */
-INLINE void outputs_do(const ar_wgrad *call, int32_t tile, int32_t o, const int32_t outputs,
-                       const int32_t vectors) {
-    for (int32_t tap = 0; tap < call->taps; tap++)
-        tap_do(call, tile, tap, o, outputs, vectors);
-    if (call->db != NULL) bias_do(call, tile, o, outputs, vectors);
-}
-
-INLINE void tile_do(const ar_wgrad *call, int32_t tile, const int32_t vectors) {
-    int32_t o = call->begin;
-    for (; o + OUTPUTS <= call->end; o += OUTPUTS)
-        outputs_do(call, tile, o, OUTPUTS, vectors);
-    for (; o < call->end; o++)
-        outputs_do(call, tile, o, 1, vectors);
-}
-
-void ar_depthwise_wgrad_f32_avx2(const ar_wgrad *call) {
-    for (int32_t tile = 0; tile < call->tiles; tile++)
-        if (call->lanes == 16)
-            tile_do(call, tile, 2);
-        else
-            tile_do(call, tile, 1);
 }
