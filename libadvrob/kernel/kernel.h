@@ -8,8 +8,8 @@
  * vector levels of the CPU. Contract of every slot: pointers to tiles and packed weights are
  * aligned to 64 bytes, save a gemm's, which may point at any channel or output; no slot allocates;
  * no slot reads or writes past the sizes it is given.
- * Elementwise slots give the same bits at all levels; gemm, winograd and wgrad stay within the
- * bound of tests/tolerance.h of each other. */
+ * Elementwise slots give the same bits at all levels; gemm, winograd, depthwise and wgrad stay
+ * within the bound of tests/tolerance.h of each other. */
 #ifndef AR_KERNEL_H
 #define AR_KERNEL_H
 
@@ -58,6 +58,16 @@ typedef struct ar_gemm {
     const uint8_t *gate; /* bits in, of y's shape; NULL: none */
     ar_span blocks;      /* of outputs, as the weights are packed */
 } ar_gemm;
+
+/* A convolution whose groups have one channel or one output each, all in one sweep: as a gemm for
+ * every group g, with the same chains,
+ *   x[s.x + g * channels + k] by w[s.w + k][o] for o in [g * outputs, (g + 1) * outputs)
+ * where `channels` and `outputs` are a group's, and gemm.outputs those of all. Its w is not packed
+ * in blocks but [rows][gemm.outputs], and `blocks` is not read. */
+typedef struct ar_depthwise {
+    ar_gemm gemm;
+    int32_t channels, outputs;
+} ar_depthwise;
 
 /* A 3x3 convolution of stride 1 by Winograd's minimal filtering F(m x m, 3 x 3), m 2 or 4 (Lavin
  * and Gray 2016, arXiv 1509.09308; points 0, 1, -1, 2, -2 and infinity): tiles of m x m output
@@ -175,6 +185,11 @@ typedef struct ar_kernels {
     size_t (*winograd_scratch)(const ar_winograd *call); /* bytes; pointers are not read */
     void (*winograd_pack)(const ar_winograd_pack *call);
     void (*wgrad)(const ar_wgrad *call);
+    void (*depthwise)(const ar_depthwise *call);
+    /* outputs / channels outputs see one channel each: dw [outputs][taps],
+     * dw[o][t] = sum over tiles, pairs of tap t, lanes of
+     *            dy[pair.y][o][l] * x[pair.x + o / (outputs / channels)][l]. */
+    void (*depthwise_wgrad)(const ar_wgrad *call);
     void (*max_pool)(const ar_pool_call *call);
     void (*max_pool_backward)(const ar_pool_call *call);
     void (*avg_pool)(const ar_pool_call *call);

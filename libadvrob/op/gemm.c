@@ -173,8 +173,32 @@ static group_cut cut_of(const ar_attributes *a, const ar_shape *in) {
                        a->kernel[0] * a->kernel[1]};
 }
 
+/* A group a channel: a kernel of its own takes all groups at once. */
+static bool is_depthwise(const group_cut *cut) {
+    return cut->channels == 1 && cut->groups > 1;
+}
+
+/* Weights of a depthwise layer by rows, forward [tap][output], backward
+ * [tap][output of the channel][channel]. */
+static void pack_depthwise(const ar_attributes *a, const group_cut *cut, bool backward,
+                           const ar_real *weight, ar_real *packed) {
+    int32_t kw = a->kernel[1], outputs = cut->groups * cut->outputs;
+    for (int32_t t = 0; t < cut->taps; t++) {
+        int32_t row = backward ? back_row(a, t / kw, t % kw) : t;
+        ar_real *to = packed + (int64_t)row * outputs;
+        for (int32_t o = 0; o < outputs; o++) {
+            int32_t place = o % cut->outputs * cut->groups + o / cut->outputs;
+            to[backward ? place : o] = weight[(int64_t)o * cut->taps + t];
+        }
+    }
+}
+
 void ar_gemm_pack_forward(const ar_op_setup *setup, const ar_real *weight, ar_real *packed) {
     const group_cut cut = cut_of(setup->attributes, &setup->in[0]);
+    if (is_depthwise(&cut)) {
+        pack_depthwise(setup->attributes, &cut, false, weight, packed);
+        return;
+    }
     int32_t c = cut.channels, o = cut.outputs, block = setup->kernels->gemm_block;
     int64_t size = (int64_t)cut.taps * c * o; /* of a group's weights */
     for (int32_t g = 0; g < cut.groups; g++, weight += size, packed += size)
@@ -191,6 +215,10 @@ void ar_gemm_pack_forward(const ar_op_setup *setup, const ar_real *weight, ar_re
 void ar_gemm_pack_backward(const ar_op_setup *setup, const ar_real *weight, ar_real *packed) {
     const ar_attributes *a = setup->attributes;
     const group_cut cut = cut_of(a, &setup->in[0]);
+    if (is_depthwise(&cut)) {
+        pack_depthwise(a, &cut, true, weight, packed);
+        return;
+    }
     int32_t c = cut.channels, o = cut.outputs, block = setup->kernels->gemm_block;
     int64_t size = (int64_t)cut.taps * c * o;
     for (int32_t g = 0; g < cut.groups; g++, weight += size, packed += size)
@@ -220,12 +248,12 @@ static void narrow(ar_gemm *gemm, int32_t first, int32_t last) {
 /* Narrows a gemm, which stands for one group, to the call's share of it, with `blocks` counted
  * through the groups; false: there is none for it. What the threads do not cut each of them reads
  * whole, so the larger of weights and input is cut. */
-static bool share(const ar_op_call *call, ar_gemm *gemm) {
-    int32_t groups = call->attributes->groups;
+static bool share(const ar_op_call *call, const group_cut *cut, ar_gemm *gemm) {
+    int32_t groups = cut->groups;
     int64_t weights = (int64_t)gemm->rows * gemm->stride;
     ar_span range;
     if (call->parts <= 1) return true;
-    if (weights > ar_shape_count(call->in[0]) * gemm->lanes)
+    if (weights > ar_shape_count(call->in[0]) * gemm->lanes && !is_depthwise(cut))
         return ar_op_share(call, groups * ar_block_count(gemm->outputs, call->kernels->gemm_block),
                            &gemm->blocks);
     /* By two, so that y stays aligned. */
@@ -236,11 +264,18 @@ static bool share(const ar_op_call *call, ar_gemm *gemm) {
     return true;
 }
 
-/* The groups one after the other, each of so many channels of x; `first` stands for the first. */
-static void run_groups(const ar_kernels *kernels, const ar_gemm *first, int32_t groups,
+/* All groups, one after the other or in one sweep; `first` stands for the first, and each has so
+ * many channels of x. */
+static void run_groups(const ar_kernels *kernels, const ar_gemm *first, const group_cut *cut,
                        int32_t channels) {
+    if (is_depthwise(cut)) {
+        ar_depthwise call = {*first, channels, first->outputs};
+        call.gemm.outputs = first->stride;
+        kernels->depthwise(&call);
+        return;
+    }
     int32_t n = ar_block_count(first->outputs, kernels->gemm_block);
-    const ar_span blocks = ar_span_of(first->blocks, groups * n);
+    const ar_span blocks = ar_span_of(first->blocks, cut->groups * n);
     for (int32_t g = blocks.begin / n; g * n < blocks.end; g++) {
         ar_gemm gemm = *first;
         int64_t o = (int64_t)g * gemm.outputs, y = o * gemm.lanes;
@@ -282,7 +317,7 @@ void ar_gemm_forward(const ar_op_call *call) {
         gemm.y += (call->rows.begin - call->y_top) * row;
         narrow(&gemm, call->rows.begin * call->out.w, call->rows.end * call->out.w);
     }
-    if (share(call, &gemm)) run_groups(call->kernels, &gemm, cut.groups, cut.channels);
+    if (share(call, &cut, &gemm)) run_groups(call->kernels, &gemm, &cut, cut.channels);
 }
 
 void ar_gemm_backward(const ar_op_call *call) {
@@ -303,7 +338,7 @@ void ar_gemm_backward(const ar_op_call *call) {
         .residual = call->accumulate[0] ? call->dx[0] : NULL,
         .gate = call->gate[0],
     };
-    run_groups(call->kernels, &gemm, cut.groups, cut.outputs);
+    run_groups(call->kernels, &gemm, &cut, cut.outputs);
 }
 
 /* The weights of outputs [begin, end), of all groups that they lie in. */
@@ -323,6 +358,13 @@ static void weight_gradient(const ar_op_gradient *call, const group_cut *cut) {
         .dw = call->dweight,
         .db = call->dbias,
     };
+    if (is_depthwise(cut)) {
+        wgrad.channels = cut->groups;
+        wgrad.begin = call->begin;
+        wgrad.end = call->end;
+        call->kernels->depthwise_wgrad(&wgrad);
+        return;
+    }
     for (int32_t g = call->begin / cut->outputs; g * cut->outputs < call->end; g++) {
         int32_t first = g * cut->outputs, last = first + cut->outputs;
         wgrad.begin = call->begin > first ? call->begin : first;
@@ -336,7 +378,7 @@ void ar_gemm_gradient(const ar_op_gradient *call) {
     const group_cut cut = cut_of(call->attributes, &call->in);
     int32_t taps = cut.taps, c = cut.channels;
     weight_gradient(call, &cut);
-    for (int32_t o = call->begin; o < call->end && taps > 1; o++) { /* [tap][c] to [c][tap] */
+    for (int32_t o = call->begin; o < call->end && taps > 1 && c > 1; o++) { /* to [c][tap] */
         ar_real *row = call->dweight + (int64_t)o * taps * c;
         memcpy(call->scratch, row, sizeof(ar_real) * (size_t)taps * (size_t)c);
         for (int32_t i = 0; i < c; i++)
@@ -348,9 +390,12 @@ void ar_gemm_gradient(const ar_op_gradient *call) {
 /* All passes multiply the same pairs: a tap's weight, input and output. */
 ar_op_work ar_gemm_work(const ar_op_setup *setup, const void *prepared, int32_t pass) {
     const ar_attributes *a = setup->attributes;
+    const group_cut cut = cut_of(a, &setup->in[0]);
     (void)prepared;
     return (ar_op_work){
-        .kernel = pass == AR_PASS_WEIGHT_GRADIENT ? "wgrad" : "gemm",
+        .kernel = is_depthwise(&cut)                ? "depthwise"
+                  : pass == AR_PASS_WEIGHT_GRADIENT ? "wgrad"
+                                                    : "gemm",
         .multiply_adds = ar_window_taps_2d(a, &setup->in[0], &setup->out) *
                          (setup->in[0].c / a->groups) * setup->out.c,
     };

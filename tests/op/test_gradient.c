@@ -48,6 +48,9 @@ static const op_case cases[] = {
     {"conv2d",
      {{3, 3}, {2, 1}, {2, 2}, 14, true, .border_bias = true, .dilation = {2, 2}, .groups = 2},
      {{6, 5, 6}}},
+    {"conv2d", {{3, 3}, {1, 1}, {1, 1}, 5, true, .groups = 5}, {{5, 4, 5}}},
+    {"conv2d", {{3, 2}, {2, 1}, {2, 1}, 9, false, .dilation = {2, 1}, .groups = 3}, {{3, 6, 5}}},
+    {"conv2d", {{3, 3}, {2, 2}, {1, 1}, 8, true, .border_bias = true, .groups = 4}, {{4, 5, 6}}},
     {"linear", {{1, 1}, {1, 1}, {0, 0}, 7, true}, {{9, 1, 1}}},
     {"linear", {{1, 1}, {1, 1}, {0, 0}, 3, false}, {{5, 1, 1}}},
     {"relu", {{1, 1}, {1, 1}, {0, 0}, 0, false}, {{3, 4, 5}}},
@@ -346,11 +349,21 @@ static void test_border(void **state) {
     ar_context_release(ctx);
 }
 
+static void test_grouped(void **state) {
+    (void)state;
+    advrob_context *ctx = test_context(1);
+    ctx->kernels = ar_kernels_get(AR_CPU_PORTABLE, false);
+    advrob_model *model = grouped_build(ctx, 2, 9, 7);
+    check_net(model);
+    ar_model_release(model);
+    ar_context_release(ctx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_operators),     cmocka_unit_test(test_tiny),
         cmocka_unit_test(test_tiny_residual), cmocka_unit_test(test_tangle),
-        cmocka_unit_test(test_border),
+        cmocka_unit_test(test_border),        cmocka_unit_test(test_grouped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

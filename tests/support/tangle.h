@@ -78,11 +78,47 @@ static inline advrob_model *pooled_build(advrob_context *ctx, int32_t rows, int3
     return m;
 }
 
-/* A net of the zoo, the tangle with its dead branch, or "pooled" with windows of 2. */
+/* Input 2 x h x w, 5 classes: layers in `groups` groups of two channels, depthwise ones and a
+ * dilated one, with batch norms, a border bias, a pooling that follows its layer, and a sum. */
+static inline advrob_model *grouped_build(advrob_context *ctx, int32_t groups, int32_t h,
+                                          int32_t w) {
+    const int32_t c = 2 * groups;
+    const ar_attributes first = {{3, 3}, {1, 1}, {1, 1}, c, false};
+    const ar_attributes deep = {{3, 3}, {1, 1}, {1, 1}, c, true, .border_bias = true, .groups = c};
+    const ar_attributes wide = {{3, 3},          {1, 1}, {2, 2}, c, true, .dilation = {2, 2},
+                                .groups = groups};
+    const ar_attributes more = {{3, 3}, {2, 2}, {1, 1}, 2 * c, true, .groups = c};
+    const ar_attributes pool = {{2, 2}, {2, 2}, {0, 0}, 0, false};
+    const ar_attributes norm = {.epsilon = 1e-5, .momentum = 0.1};
+    const ar_attributes last = {.outputs = 5, .bias = true};
+    advrob_model *m = NULL;
+    test_ok(ar_model_create(ctx, (ar_shape){2, h, w}, &m));
+    ar_copy_text(m->zoo, sizeof m->zoo, "grouped");
+    int32_t at = tangle_node(m, "batch_norm", tangle_node(m, "conv2d", 0, 0, &first), 0, &norm);
+    at = tangle_node(m, "conv2d", tangle_node(m, "relu", at, 0, NULL), 0, &deep);
+    at = tangle_node(m, "relu", tangle_node(m, "batch_norm", at, 0, &norm), 0, NULL);
+    int32_t half = tangle_node(m, "max_pool", at, 0, &pool);
+    at = tangle_node(m, "add", tangle_node(m, "conv2d", half, 0, &wide), half, NULL);
+    at = tangle_node(m, "conv2d", tangle_node(m, "relu", at, 0, NULL), 0, &more);
+    at = tangle_node(m, "global_avg_pool", tangle_node(m, "relu", at, 0, NULL), 0, NULL);
+    tangle_node(m, "linear", at, 0, &last);
+    test_ok(ar_model_initialise(m, "he", 6));
+    for (int32_t i = 0; i < m->parameter_count; i++)
+        for (int64_t k = 0; k < m->parameters[i].count; k++) {
+            ar_real *value = &m->slab[m->parameters[i].offset + k];
+            if (m->parameters[i].role == AR_RUNNING_VAR) *value = (ar_real)(k % 5 + 1) / 3;
+            if (m->parameters[i].role == AR_RUNNING_MEAN) *value = (ar_real)(k % 5 - 2) / 7;
+        }
+    tangle_borders(m);
+    return m;
+}
+
+/* A net of the zoo, the tangle with its dead branch, "pooled" with windows of 2, or "grouped". */
 static inline advrob_model *test_net(advrob_context *ctx, const char *name) {
     advrob_model *model = NULL;
     if (strcmp(name, "tangle") == 0) return tangle_build(ctx, true);
     if (strcmp(name, "pooled") == 0) return pooled_build(ctx, 2, 2);
+    if (strcmp(name, "grouped") == 0) return grouped_build(ctx, 8, 26, 21);
     test_ok(ar_zoo_build(ctx, name, NULL, &model));
     return model;
 }

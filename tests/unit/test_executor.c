@@ -78,8 +78,8 @@ static int32_t check_positions(const char *net, const ar_kernels *kernels, const
 
 static void test_batch_independence(void **state) {
     (void)state;
-    static const char *const nets[] = {"tiny", "tiny_residual", "tiny_batch_norm", "tangle",
-                                       "pooled"};
+    static const char *const nets[] = {"tiny",   "tiny_residual", "tiny_batch_norm",
+                                       "tangle", "pooled",        "grouped"};
     const ar_kernels *tables[AR_CPU_COUNT + 1];
     int32_t count = test_kernels(tables), asked = 0;
     for (size_t n = 0; n < sizeof nets / sizeof nets[0]; n++)
@@ -254,8 +254,8 @@ static size_t check_plan(ar_program *program, int32_t mode, int32_t lanes) {
 
 static void test_plans(void **state) {
     (void)state;
-    static const char *const nets[] = {"tiny",   "tiny_residual", "tiny_batch_norm",
-                                       "tangle", "pooled",        "eight_layer_conv"};
+    static const char *const nets[] = {"tiny",   "tiny_residual", "tiny_batch_norm", "tangle",
+                                       "pooled", "grouped",       "eight_layer_conv"};
     advrob_context *ctx = test_context(1);
     int32_t checked = 0;
     ctx->kernels = ar_kernels_get(ar_cpu_detect(), false);

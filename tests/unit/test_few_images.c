@@ -70,8 +70,9 @@ static void test_same_bits(void **state) {
     static const int64_t sizes[MOST] = {1, 2, 3, 4, 5, 6, 7, 8, 9}, ends[] = {1, 9};
     const ar_kernels *tables[AR_CPU_COUNT + 1];
     int32_t count = test_kernels(tables), small = 0;
-    for (int32_t i = 0; i < count; i++) /* bands of layers with their poolings */
-        assert_true(check_net("pooled", tables[i], sizes, MOST));
+    for (int32_t i = 0; i < count; i++) /* bands of layers with their poolings; groups */
+        assert_true(check_net("pooled", tables[i], sizes, MOST) &&
+                    check_net("grouped", tables[i], sizes, MOST));
     for (int32_t z = 0; z < ar_zoo_count(); z++)
         for (int32_t i = 0; i < count; i++) {
             const char *net = ar_zoo_at(z)->name;

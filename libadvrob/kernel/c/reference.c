@@ -1,6 +1,7 @@
 /* Portable kernels in plain C: the definition the other levels are tested against, and what runs
  * on a machine without a vector level. The same source in double serves the gradient checks. */
 #include "kernel/c/elementwise.h"
+#include "kernel/c/lanes.h"
 #include "kernel/levels.h"
 
 /* ---- gemm ---- */
@@ -8,8 +9,6 @@
 /* Product and sum are rounded apart: without the instruction, fmaf is a call some fifty times as
  * slow. The order is the contract's. 4 outputs x 8 lanes are 8 vectors of the 16 that x86-64 and
  * aarch64 have; more would be spilled. */
-typedef ar_real vector __attribute__((vector_size(4 * sizeof(ar_real))));
-
 static inline __attribute__((always_inline)) void gemm_sum(const ar_gemm *call, const ar_real *w,
                                                            int32_t p, int32_t lane,
                                                            const int32_t width,
@@ -76,11 +75,6 @@ void ar_gemm_f32_c(const ar_gemm *call) {
 
 /* ---- wgrad ---- */
 
-/* Sums over lanes are kept apart up to here; the order below is part of the result. */
-static ar_real sum8(const ar_real *a) {
-    return ((a[0] + a[2]) + (a[1] + a[3])) + ((a[4] + a[6]) + (a[5] + a[7]));
-}
-
 /* A tap's gradients of output o for channels c .. c + 3. */
 static inline __attribute__((always_inline)) void
 wgrad_sum(const ar_wgrad *call, int32_t tap, int32_t o, int32_t c, const int32_t width) {
@@ -108,21 +102,6 @@ wgrad_sum(const ar_wgrad *call, int32_t tap, int32_t o, int32_t c, const int32_t
     ar_real *dw = call->dw + ((int64_t)o * call->taps + tap) * call->channels + c;
     for (int32_t j = 0; j < width; j++)
         dw[j] = sum8(sums[j]);
-}
-
-static ar_real bias_sum(const ar_wgrad *call, int32_t o) {
-    ar_real sum = 0;
-    for (int32_t tile = 0; tile < call->tiles; tile++) {
-        ar_real part[8] = {0};
-        for (int32_t p = 0; p < call->pixels; p++) {
-            const ar_real *dy = call->dy[tile] + ((int64_t)p * call->outputs + o) * call->lanes;
-            for (int32_t l = 0; l < call->lanes; l += 8)
-                for (int32_t j = 0; j < 8; j++)
-                    part[j] += dy[l + j];
-        }
-        sum += sum8(part);
-    }
-    return sum;
 }
 
 void ar_wgrad_f32_c(const ar_wgrad *call) {

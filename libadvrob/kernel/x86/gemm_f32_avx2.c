@@ -3,7 +3,7 @@
  *
  * Each output of each lane is one chain of FMAs in the contract's order: which pixels or outputs
  * are computed side by side never changes a bit. */
-#include "kernel/x86/avx2.h"
+#include "kernel/x86/gemm_avx2.h"
 
 /* Pixels that go through a block of weights before the next block: the weights (up to 28 KB) then
  * stay in L1 and the pixels' input in L2. */
@@ -13,15 +13,6 @@
 INLINE int64_t place(const ar_gemm *call, int32_t p, int32_t o, int32_t j, int32_t u,
                      const int32_t vectors) {
     return (((int64_t)(p + u / vectors) * call->stride + o + j) * vectors + u % vectors) * 8;
-}
-
-/* NaN passes: max_ps returns its second operand then. */
-INLINE __m256 relu(__m256 a, uint8_t *mask, int64_t at) {
-    if (mask != NULL) {
-        __m256 above = _mm256_cmp_ps(a, _mm256_setzero_ps(), _CMP_GT_OQ);
-        mask[at / 8] = (uint8_t)_mm256_movemask_ps(above);
-    }
-    return _mm256_max_ps(_mm256_setzero_ps(), a);
 }
 
 /* `width` outputs from o of `count` pixels from p, which are alike. */
@@ -78,9 +69,7 @@ INLINE void block(const ar_gemm *given, const float *w, int32_t o, int32_t p, co
     UNROLL
     for (int32_t i = 0; i < width * units; i++) {
         int64_t at = place(call, p, o, i / units, i % units, vectors);
-        if (call->relu) a[i] = relu(a[i], call->mask, at);
-        if (call->gate != NULL) a[i] = _mm256_and_ps(a[i], ar_expand(call->gate[at / 8]));
-        _mm256_storeu_ps(call->y + at, a[i]);
+        ar_gemm_finish(call, at, a[i]);
     }
 }
 
@@ -148,19 +137,6 @@ static void panel8(const ar_gemm *call, const float *w, int32_t o, int32_t width
     }
 }
 
-/* The lists of pixels p and p + 1 differ by one constant offset of x, and their bias is one. */
-static bool alike(const ar_gemm *call, int32_t p) {
-    const ar_segment *s = call->segments + call->first[p];
-    const ar_segment *t = call->segments + call->first[p + 1];
-    int32_t n = call->first[p + 1] - call->first[p];
-    if (call->first[p + 2] - call->first[p + 1] != n) return false;
-    if (call->bias_class != NULL && call->bias_class[p] != call->bias_class[p + 1]) return false;
-    for (int32_t i = 0; i < n; i++)
-        if (s[i].w != t[i].w || s[i].k != t[i].k || t[i].x - s[i].x != t[0].x - s[0].x)
-            return false;
-    return true;
-}
-
 void ar_gemm_f32_avx2(const ar_gemm *given) {
     ar_gemm whole = *given;
     const ar_gemm *call = &whole;
@@ -173,7 +149,7 @@ void ar_gemm_f32_avx2(const ar_gemm *given) {
         int32_t n = call->pixels - p < GROUP ? call->pixels - p : GROUP;
         run[n - 1] = 1;
         for (int32_t i = n - 2; i >= 0; i--)
-            run[i] = alike(call, p + i) ? (uint8_t)(run[i + 1] + 1) : 1;
+            run[i] = ar_gemm_alike(call, p + i) ? (uint8_t)(run[i + 1] + 1) : 1;
         for (int32_t b = blocks.begin; b < blocks.end; b++) {
             int32_t o = ar_block_first(call->outputs, AR_GEMM_BLOCK_AVX2, b);
             int32_t width = ar_block_first(call->outputs, AR_GEMM_BLOCK_AVX2, b + 1) - o;
