@@ -16,8 +16,8 @@
  * ranges):
  *   epochs, batch_size, seed; lr, momentum, weight_decay, optimizer; schedule with milestones,
  *   gamma, warmup.
- *   augment.crop, augment.flip: what is done to the training images at each visit, in this order, in
- *   every method before its attack: augment.crop > 0 puts so many black pixels (0) on each side of
+ *   augment.crop, augment.flip: what is done to the training images at each visit, in this order,
+ * in every method before its attack: augment.crop > 0 puts so many black pixels (0) on each side of
  *   the image and crops it to its size again at a random place (4 for CIFAR-10 in He et al. 2016,
  *   arXiv 1512.03385, section 4.2); augment.flip = 1 mirrors it left and right with probability
  *   1/2. The draw is a function of seed, epoch and image. Neither validation images nor the alarm's
@@ -62,9 +62,9 @@ ADVROB_API void advrob_finetune_destroy(advrob_finetune *finetune);
  * holds the last good weights, with "alarm" = "rollback" those of the alarm's last silent check),
  * E_CANCELLED (the model holds the last whole step), E_BUSY, E_RANGE ("augment.crop" is not smaller
  * than the images), E_INVALID (an option that needs
- * validation images; batch norms by the batch and a batch of one value; a checkpoint of another run, which says what differs), E_FORMAT (there are
- * checkpoints and none is whole), E_IO (the last checkpoint or a model file was not written;
- * model and history are the finished ones). */
+ * validation images; batch norms by the batch and a batch of one value; a checkpoint of another
+ * run, which says what differs), E_FORMAT (there are checkpoints and none is whole), E_IO (the last
+ * checkpoint or a model file was not written; model and history are the finished ones). */
 ADVROB_API int32_t advrob_finetune_run(const advrob_finetune *finetune, advrob_model *model,
                                        const advrob_dataset *train, const advrob_dataset *valid,
                                        advrob_history **history);
