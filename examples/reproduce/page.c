@@ -99,8 +99,9 @@ static void name_training(const char *options, int64_t images, char *text, size_
         snprintf(changed, sizeof changed, " (augmented: crops from %g pixels of padding%s)", crop,
                  flip ? ", mirrored" : "");
     }
-    snprintf(text, size, "%lld images for %g epochs%s", (long long)images,
-             option_number(options, "epochs", 1), changed);
+    double epochs = option_number(options, "epochs", 1);
+    snprintf(text, size, "%lld images for %g epoch%s%s", (long long)images, epochs,
+             epochs == 1 ? "" : "s", changed);
 }
 
 /* On how much the figures stand. */
