@@ -86,15 +86,15 @@ ADVROB_API void advrob_model_destroy(advrob_model *model);
 ADVROB_API int32_t advrob_model_input_shape(const advrob_model *model, int32_t *shape);
 ADVROB_API int32_t advrob_model_classes(const advrob_model *model);
 
-/* Size: trained parameters (running statistics of batch norms are none), multiply-adds of one image
- * (padding counted as multiplied), bytes of the parameters, running statistics included. */
+/* Size: trained parameters (running statistics and border biases are none), multiply-adds of one
+ * image (padding counted as multiplied), bytes of the parameters, running statistics included. */
 ADVROB_API int64_t advrob_model_parameter_total(const advrob_model *model);
 ADVROB_API int64_t advrob_model_macs(const advrob_model *model);
 ADVROB_API int64_t advrob_model_bytes(const advrob_model *model);
 
-/* Parameters by name, running statistics of batch norms included. get returns a copy, owned by the
- * caller; set wants float32 and the same shape. Errors: E_UNKNOWN, E_SHAPE, E_NONFINITE, E_RANGE (a
- * negative variance), E_BUSY. */
+/* Parameters by name, running statistics and border biases included. get returns a copy, owned by
+ * the caller; set wants float32 and the same shape. Errors: E_UNKNOWN, E_SHAPE, E_NONFINITE,
+ * E_RANGE (a negative variance), E_BUSY. */
 ADVROB_API int32_t advrob_model_parameter_count(const advrob_model *model);
 ADVROB_API const char *advrob_model_parameter_name_at(const advrob_model *model, int32_t index);
 ADVROB_API int32_t advrob_model_get_parameter(const advrob_model *model, const char *name,

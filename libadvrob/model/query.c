@@ -102,6 +102,18 @@ static uint64_t hash_quant(uint64_t hash, const ar_quant *quant) {
     return ar_fnv(hash, quant->scales, sizeof(ar_real) * (size_t)quant->count);
 }
 
+/* One box where all channels have the same, and units of 1. */
+static uint64_t hash_box(uint64_t hash, const advrob_model *model) {
+    size_t channels = (size_t)model->nodes[0].shape.c;
+    bool same = true;
+    for (size_t c = 0; c < channels; c++)
+        same = same && model->low[c] == model->low[0] && model->high[c] == model->high[0] &&
+               model->unit[c] == 1;
+    if (!same) return ar_fnv(hash, model->low, 3 * sizeof(double) * channels);
+    hash = ar_fnv(hash, model->low, sizeof(double));
+    return ar_fnv(hash, model->high, sizeof(double));
+}
+
 uint64_t ar_model_digest(const advrob_model *model) {
     uint64_t hash = AR_FNV_START;
     size_t channels = (size_t)model->nodes[0].shape.c;
@@ -127,7 +139,7 @@ uint64_t ar_model_digest(const advrob_model *model) {
         if (node->attributes.border_bias) hash = ar_fnv(hash, "border_bias", 11);
         hash = hash_quant(hash_quant(hash, &node->output), &node->weights);
     }
-    hash = ar_fnv(hash, model->low, 3 * sizeof(double) * channels);
+    hash = hash_box(hash, model);
     hash = ar_fnv(hash, model->mean, sizeof(ar_real) * channels);
     hash = ar_fnv(hash, model->std, sizeof(ar_real) * channels);
     return ar_fnv(hash, model->slab, sizeof(ar_real) * (size_t)model->slab_count);

@@ -271,6 +271,8 @@ static void test_recipes(void **state) {
     NO(advrob_compressor_create(NULL, "prune_l1", NULL, &c));
     NO(advrob_compressor_create(ctx, NULL, NULL, &c));
     NO(advrob_compressor_create(ctx, "prune_l1", NULL, NULL));
+    NO(advrob_compressor_on_step(NULL, NULL, NULL));
+    ZERO(advrob_compressor_on_step(prune, NULL, NULL));
     RUNS(advrob_compressor_destroy(NULL));
     NO(advrob_compressor_run(NULL, model, NULL, &m));
     NO(advrob_compressor_run(prune, NULL, NULL, &m));

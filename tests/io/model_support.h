@@ -99,7 +99,7 @@ static inline void same_model(const advrob_model *a, const advrob_model *b) {
     size_t channels = (size_t)a->nodes[0].shape.c;
     assert_true(ar_model_digest(a) == ar_model_digest(b));
     assert_string_equal(a->zoo, b->zoo);
-    assert_true(a->low == b->low && a->high == b->high);
+    assert_memory_equal(a->low, b->low, 3 * sizeof(double) * channels); /* and high, and unit */
     assert_memory_equal(a->mean, b->mean, sizeof(ar_real) * channels);
     assert_memory_equal(a->std, b->std, sizeof(ar_real) * channels);
     assert_int_equal(a->node_count, b->node_count);

@@ -228,7 +228,7 @@ def list_prefix(folder, macro):
 
 def check_lists(tree):
     for path in tree.sources('.inc'):
-        entries = re.findall(r'^(AR_\w+)\((\w+)', path.read_text(), re.M)
+        entries = re.findall(r'^ *(AR_\w+)\((\w+)', path.read_text(), re.M)
         if not entries:
             tree.fail(path, 1, 'lists nothing')
         for macro in sorted({macro for macro, _ in entries}):

@@ -188,8 +188,15 @@ static void test_wrong_types(void **state) {
     expect(f, ADVROB_E_INVALID,
            "attack pgd: option \"loss\" is 3, expected one of ce|margin|logit");
     ar_options_set_str(f->options, "loss", "ce");
-    ar_options_set_f64(f->options, "weights", 3);
-    expect(f, ADVROB_E_INVALID, "attack pgd: option \"weights\" is 3, expected numbers in [-1, 1]");
+    ar_options_set_f64(f->options, "weights", 3); /* a number is an array of one */
+    expect(f, ADVROB_E_RANGE,
+           "attack pgd: option \"weights\" is 3 at place 0, expected numbers in [-1, 1]");
+    ar_options_set_str(f->options, "weights", "1");
+    expect(f, ADVROB_E_INVALID,
+           "attack pgd: option \"weights\" is \"1\", expected numbers in [-1, 1]");
+    ar_options_set_i64(f->options, "weights", -1);
+    assert_int_equal(read_demo(f), ADVROB_OK);
+    assert_true(f->out.weights.count == 1 && f->out.weights.values[0] == -1);
     ar_options_set_f64_array(f->options, "weights", NULL, 0);
     ar_options_set_i64(f->options, "target", 3);
     expect(f, ADVROB_E_INVALID, "attack pgd: option \"target\" is 3, expected a handle");

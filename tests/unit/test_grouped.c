@@ -10,6 +10,7 @@
 #include "io/io.h"
 #include "model/program.h"
 #include "support/golden.h"
+#include "support/prune.h"
 #include "support/tangle.h"
 #include "tolerance.h"
 
@@ -116,8 +117,13 @@ static void test_compressed(void **state) {
     advrob_dataset *images = NULL;
     test_ok(
         advrob_dataset_from_memory(ctx, ADVROB_F32, x, labels, IMAGES, 2, H, W, CLASSES, &images));
-    compress(ctx, "prune_l1", m, NULL, &same); /* every layer is grouped or feeds one that is */
-    assert_true(ar_model_digest(same) == ar_model_digest(m));
+    char *plan = test_plan(m, "prune_l1", "sparsity=0.5", NULL);
+    compress(ctx, "prune_l1", m, NULL, &same);
+    advrob_model *masked = test_masked_net(m, plan);
+    assert_true(same->slab_count < m->slab_count);
+    assert_true(test_same_logits(same, masked, IMAGES, 3) < TOLERANCE_PRUNED);
+    ar_model_release(masked);
+    advrob_text_destroy(ctx, plan);
     compress(ctx, "quant_ptq", m, images, &quantized);
     for (int32_t i = 1; i < quantized->node_count; i++) {
         const ar_node *node = &quantized->nodes[i];
