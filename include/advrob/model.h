@@ -27,10 +27,10 @@ ADVROB_API int32_t advrob_model_build(advrob_context *ctx, const char *name,
 
 /* Begins a net of one's own, with its input node, which is named "input": images of `channels` x
  * `height` x `width`. Options, each one value or one per channel: "mean", "std" (what enters the
- * net is (pixel - mean) / std; 0 and 1), "low", "high" (the box of valid pixels; 0 and 1), "unit"
- * (how much of a pixel is 1 of an attack's epsilon; 1). For a net whose images come normalised
- * already, leave mean and std and set low = (0 - mean) / std, high = (1 - mean) / std, unit = 1 /
- * std.
+ * net is (pixel - mean) / std; 0 and 1), "low", "high" (the box of valid pixels; 0 and 1),
+ * "epsilon_unit" (how much of a pixel is 1 of an attack's epsilon; 1). For a net whose images come
+ * normalised already, leave mean and std and set low = (0 - mean) / std, high = (1 - mean) / std,
+ * epsilon_unit = 1 / std.
  *
  *     const char *in[] = {"input"}, *conv1[] = {"conv1"};
  *     advrob_model_begin(ctx, 3, 32, 32, NULL, &m);

@@ -5,7 +5,7 @@
 #include "model.h"
 
 typedef struct frame_options {
-    ar_f64_array mean, std, low, high, unit;
+    ar_f64_array mean, std, low, high, epsilon_unit;
 } frame_options;
 
 static const ar_option entries[] = {
@@ -13,7 +13,7 @@ static const ar_option entries[] = {
     AR_F64_ARRAY(frame_options, std, 1e-9, 1e6, "deviation of the pixels, likewise"),
     AR_F64_ARRAY(frame_options, low, -1e6, 0, "lowest valid value, likewise; 0"),
     AR_F64_ARRAY(frame_options, high, 1e-6, 1e6, "highest valid value, likewise; 1"),
-    AR_F64_ARRAY(frame_options, unit, 1e-9, 1e6,
+    AR_F64_ARRAY(frame_options, epsilon_unit, 1e-9, 1e6,
                  "what 1 of an attack's epsilon is in such values, likewise; 1"),
 };
 const ar_option_table ar_frame_table = AR_TABLE(frame_options, entries);
@@ -68,7 +68,7 @@ int32_t ar_model_read_frame(advrob_model *model, const char *who, const advrob_o
     AR_TRY(ar_options_read(options, who, "", &ar_frame_table, arena, &o));
     AR_TRY(
         ar_model_set_normalisation(model, o.mean.values, o.mean.count, o.std.values, o.std.count));
-    AR_TRY(ar_model_set_box(model, &o.low, &o.high, &o.unit));
+    AR_TRY(ar_model_set_box(model, &o.low, &o.high, &o.epsilon_unit));
 out:
     return status;
 }

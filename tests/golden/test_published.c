@@ -227,7 +227,7 @@ static advrob_model *build_2b(bool normalised) {
                                          normalised ? low : mean_2b, 3));
     test_ok(advrob_options_set_f64_array(options, normalised ? "high" : "std",
                                          normalised ? high : std_2b, 3));
-    if (normalised) test_ok(advrob_options_set_f64_array(options, "unit", unit, 3));
+    if (normalised) test_ok(advrob_options_set_f64_array(options, "epsilon_unit", unit, 3));
     test_ok(advrob_model_begin(ctx, 3, 32, 32, options, &m));
     advrob_options_destroy(options);
     add(m, "conv2d", "conv1", "input", NULL, 8, 3, 2);
