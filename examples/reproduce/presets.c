@@ -10,9 +10,7 @@
     "gamma=0.1"
 #define QUICK_ATTACK "step=0.0125 steps=7 random_start=0"
 #define PER_TENSOR "weight_granularity=tensor weight_range=minmax range=minmax"
-#define CIFAR_ATTACK \
-    "step=1/255 steps=7 random_start=0" /* a quarter of epsilon, as QUICK_ATTACK \
-                                         */
+#define CIFAR_ATTACK "step=1/255 steps=7 random_start=0" /* a quarter of epsilon, too */
 /* Batches, weight decay and augmentation as is usual for residual nets. */
 #define CIFAR_TRAINING \
     "batch_size=64 lr=0.05 momentum=0.9 weight_decay=0.0005 augment.crop=4 augment.flip=1"
@@ -28,11 +26,11 @@ const preset presets[] = {
         .model_options = NORMALISATION " init=he",
         .base = {"epochs=4 batch_size=64 lr=0.05 momentum=0.9 schedule=cosine",
                  "epochs=4 batch_size=64 lr=0.05 momentum=0.9 schedule=ssfd"},
-        .base_images = {16000, 6000},
+        .base_images = {16000, 5600},
         .finetune = "epochs=2 batch_size=64 lr=0.01 momentum=0.9",
         .epsilon = "0.05",
         .attack = QUICK_ATTACK,
-        .finetune_images = 3200,
+        .finetune_images = 2880,
         .calibration_images = 512,
         .quantize = PER_TENSOR,
         .sparsities = "0.5",

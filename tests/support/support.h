@@ -22,6 +22,13 @@
 
 #include "base/base.h"
 
+/* Whether a sanitizer slows the test down, so that it does a part of its work. */
+#if defined(__SANITIZE_ADDRESS__)
+#define TEST_SANITIZED 1
+#else
+#define TEST_SANITIZED 0
+#endif
+
 /* An allocator hook that counts and fails. All zeros is a valid one that never fails. */
 typedef struct test_allocator {
     int64_t fail_at;        /* the allocation that fails, from 1; 0 = none */

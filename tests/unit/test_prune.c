@@ -69,6 +69,10 @@ static void test_whole_zoo(void **state) {
     int32_t nets = 0;
     for (int32_t i = 0; i < ar_zoo_count(); i++) {
         advrob_model *m = open_net(ctx, ar_zoo_at(i)->name);
+        if (TEST_SANITIZED && m->slab_count > 300000) {
+            ar_model_release(m);
+            continue;
+        }
         advrob_dataset *data = make_data(ctx, m, 24);
         bool norms = ar_model_has_batch_norm(m);
         worst = fmax(worst, check_pruned(m, "prune_l1", "sparsity=0.5 linear=1", NULL));
@@ -84,7 +88,7 @@ static void test_whole_zoo(void **state) {
         ar_model_release(m);
     }
     print_message("%d nets, off by %.2g of the largest logit at most\n", nets, worst);
-    assert_true(nets >= 14);
+    assert_true(nets >= (TEST_SANITIZED ? 6 : 14));
     ar_context_release(ctx);
 }
 
@@ -199,8 +203,9 @@ static void test_shares(void **state) {
         assert_true(share <= targets[i].share && share > targets[i].share - 0.06);
         ar_model_release(small);
     }
-    assert_int_equal(test_compress(m, "prune_l1", "target=bytes sparsity=0.9 least=30", NULL, &small),
-                     ADVROB_E_RANGE);
+    assert_int_equal(
+        test_compress(m, "prune_l1", "target=bytes sparsity=0.9 least=30", NULL, &small),
+        ADVROB_E_RANGE);
     /* Layers of their own, and what every layer keeps. */
     test_ok(
         test_compress(m, "prune_l1", "layer_sparsity=conv1=0,conv4=0.75 least=20", NULL, &small));
