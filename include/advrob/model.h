@@ -47,7 +47,7 @@ ADVROB_API int32_t advrob_model_begin(advrob_context *ctx, int32_t channels, int
 /* Adds the node `name` (letters, digits, '.', '_', '-') of operator `op`
  * (advrob_component_name_at("operator", i) lists them, and their options), which reads the earlier
  * nodes `inputs` [count]. The last node that is added is the result; a net is ready at any time. A
- * convolution's parameters are "<name>.weight" [outputs, inputs, kernel height, width] and
+ * convolution's parameters are "<name>.weight" [outputs, inputs / groups, height, width] and
  * "<name>.bias" [outputs]; a linear layer wants its input flattened, and has weight [outputs,
  * inputs]. Parameters are zeros (a batch norm's: its neutral values) until they are set, loaded or
  * initialised. Errors: E_UNKNOWN (an operator, a node, an option), E_INVALID (name, number of

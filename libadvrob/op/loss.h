@@ -20,7 +20,7 @@ const ar_loss *ar_loss_find(const char *name);
 /* n samples: losses [n] and dlogits [n, classes] may be NULL; scratch [classes]. dlogits are
  * multiplied by `factor`; with `scaled` instead by each sample's own power of two that brings its
  * largest to [0.5, 1): the direction is what an attack needs, and tiny gradients do not drown among
- * subnormals on their way down. */
+ * subnormals on their way down. What is below 2^-90 becomes 0. */
 void ar_loss_batch(const ar_loss *loss, int64_t n, int32_t classes, const float *logits,
                    const int32_t *y, double *scratch, double *losses, float *dlogits, bool scaled,
                    double factor);

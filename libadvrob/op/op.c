@@ -82,6 +82,10 @@ int32_t ar_argmax(int32_t classes, const float *z) {
     return best;
 }
 
+/* What is smaller moves no weight, but its way back through the net would be among subnormals, which
+ * take a hundred times as long: a sure net's whole gradient may lie there. */
+#define LEAST_GRADIENT 0x1p-90
+
 void ar_loss_batch(const ar_loss *loss, int64_t n, int32_t classes, const float *logits,
                    const int32_t *y, double *scratch, double *losses_out, float *dlogits,
                    bool scaled, double factor) {
@@ -94,8 +98,10 @@ void ar_loss_batch(const ar_loss *loss, int64_t n, int32_t classes, const float 
         for (int32_t k = 0; k < classes; k++)
             largest = fmax(largest, fabs(scratch[k]));
         if (largest > 0) frexp(largest, &exponent);
-        for (int32_t k = 0; k < classes; k++) /* ldexp: the power itself may be no double */
-            dlogits[i * classes + k] =
-                (float)(scaled ? ldexp(scratch[k], -exponent) : scratch[k] * factor);
+        for (int32_t k = 0; k < classes; k++) {
+            /* ldexp: the power itself may be no double */
+            double d = scaled ? ldexp(scratch[k], -exponent) : scratch[k] * factor;
+            dlogits[i * classes + k] = fabs(d) < LEAST_GRADIENT ? 0 : (float)d;
+        }
     }
 }
