@@ -8,7 +8,7 @@
 
 #define QUOTE 96
 /* Some training programs wrap their net: all its tensors then bear this. */
-#define PREFIX "net."
+static const char *const prefixes[] = {"net.", "module.", "model."};
 
 /* "[16, 1, 4, 4]" */
 static void print_shape(char *text, size_t size, int32_t rank, const int64_t *shape) {
@@ -46,14 +46,14 @@ static bool is_normalisation(const char *name) {
 }
 
 /* Whether all names begin with the prefix, and parameters do not stand there without it. */
-static bool has_prefix(const loader *l) {
+static bool has_prefix(const loader *l, const char *prefix) {
     bool found = false;
     if (l->model->parameter_count == 0 ||
         ar_safetensors_find(&l->file, l->model->parameters[0].name) != NULL)
         return false;
     for (int32_t i = 0; i < l->file.count; i++) {
         const char *name = l->file.tensors[i].name;
-        bool starts = strncmp(name, PREFIX, strlen(PREFIX)) == 0;
+        bool starts = strncmp(name, prefix, strlen(prefix)) == 0;
         if (!starts && !is_normalisation(name)) return false;
         found = found || starts;
     }
@@ -134,7 +134,8 @@ int32_t ar_model_weights_load(struct advrob_model *model, const char *path) {
     ar_arena_init(&l.file.arena, &model->ctx->memory);
     AR_TRY(ar_model_check_unfrozen(model));
     AR_TRY(ar_safetensors_read(model->ctx, path, &l.file));
-    if (has_prefix(&l)) l.prefix = PREFIX;
+    for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++)
+        if (has_prefix(&l, prefixes[i])) l.prefix = prefixes[i];
     AR_TRY(stage_parameters(&l));
     AR_TRY(stage_normalisation(&l, "mean", &l.mean, &l.mean_count));
     AR_TRY(stage_normalisation(&l, "std", &l.std, &l.std_count));

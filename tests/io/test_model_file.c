@@ -321,6 +321,16 @@ static void test_weights_prefix(void **state) {
     s.parts[3].name = "net.l.bias";
     s.parts[4] = (part){"mean", "F32", "[1]", 4, 0.75f};
     expect_weights(&s, ADVROB_OK, "prefix on all but the mean");
+    s.parts[0].name = "module.c.weight"; /* as torch.nn.DataParallel has it */
+    expect_weights(&s, ADVROB_E_FORMAT, "two prefixes");
+    s.parts[1].name = "module.c.bias";
+    s.parts[2].name = "module.l.weight";
+    s.parts[3].name = "module.l.bias";
+    expect_weights(&s, ADVROB_OK, "another prefix");
+    s.parts[0].name = "net.c.weight";
+    s.parts[1].name = "net.c.bias";
+    s.parts[2].name = "net.l.weight";
+    s.parts[3].name = "net.l.bias";
     s.parts[4].name = "net.other";
     expect_weights(&s, ADVROB_OK, "prefix on all");
     s.parts[4].name = "other";
