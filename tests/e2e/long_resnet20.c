@@ -6,6 +6,7 @@
  *     long_resnet20 WEIGHTS CIFAR10 [epochs] */
 #include <advrob/advrob.h>
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,5 @@
-/* One run of a scenario in which an allocation fails: its handles, and the calls under test. */
+/* Scenarios in which every allocation fails once: a run's handles, the calls under test, what runs
+ * start from, and the sweep over all allocations. */
 #ifndef TEST_OOM_SWEEP_H
 #define TEST_OOM_SWEEP_H
 
@@ -73,5 +74,122 @@ static inline bool refused(run *r, int32_t status, const char *call) {
         if ((r)->over && (out) != NULL) fail_msg("%s: failed and gave one", #call); \
         if ((r)->over) return; \
     } while (0)
+
+/* ---- What runs start from ---- */
+
+enum { SIDE = 8, PIXELS = SIDE * SIDE, IMAGES = 20, CLASSES = 10 };
+
+static float images[IMAGES * PIXELS];
+static int32_t labels[IMAGES];
+
+static inline void fill_images(void) {
+    for (int32_t i = 0; i < IMAGES; i++)
+        labels[i] = i % CLASSES;
+    for (int32_t i = 0; i < IMAGES * PIXELS; i++)
+        images[i] = (float)(i * 37 % 101) / 101.0f;
+}
+
+static inline void new_options(run *r, int32_t slot) {
+    MAKE(r, r->options[slot],
+         advrob_options_create_with(test_alloc, &r->memory, &r->options[slot]));
+}
+
+static inline void new_dataset(run *r, int32_t slot) {
+    MAKE(r, r->data[slot],
+         advrob_dataset_from_memory(r->ctx, ADVROB_F32, images, labels, IMAGES, 1, SIDE, SIDE,
+                                    CLASSES, &r->data[slot]));
+}
+
+static inline void open_run(run *r, int32_t threads) {
+    memset(r, 0, sizeof *r);
+    advrob_options *options = NULL;
+    assert_int_equal(advrob_options_create_with(test_alloc, &r->memory, &options), ADVROB_OK);
+    advrob_options_set_i64(options, "threads", threads);
+    advrob_options_set_i64(options, "seed", 5);
+    assert_int_equal(advrob_context_create(options, &r->ctx), ADVROB_OK);
+    advrob_options_destroy(options);
+}
+
+static inline void close_run(run *r) {
+    advrob_text_destroy(r->ctx, r->text);
+    advrob_context_destroy(r->ctx); /* what still lives keeps it */
+    for (int32_t i = 0; i < SLOTS; i++) {
+        advrob_options_destroy(r->options[i]);
+        advrob_tensor_destroy(r->tensors[i]);
+        advrob_dataset_destroy(r->data[i]);
+        advrob_model_destroy(r->models[i]);
+        advrob_target_destroy(r->targets[i]);
+        advrob_attack_destroy(r->attacks[i]);
+        advrob_compressor_destroy(r->compressors[i]);
+        advrob_finetune_destroy(r->finetunes[i]);
+        advrob_history_destroy(r->histories[i]);
+        advrob_report_destroy(r->reports[i]);
+    }
+}
+
+static inline void look_at_model(run *r, const advrob_model *model) {
+    char digest[17];
+    assert_int_equal(advrob_model_digest(model, digest, sizeof digest), ADVROB_OK);
+    look(r, digest, sizeof digest);
+}
+
+static inline void make_smaller(run *r, int32_t slot, const char *name, const char *option,
+                                const char *value) {
+    new_options(r, slot);
+    if (r->over) return;
+    CALL(r, advrob_options_set_text(r->options[slot], option, value));
+    MAKE(r, r->compressors[slot],
+         advrob_compressor_create(r->ctx, name, r->options[slot], &r->compressors[slot]));
+    MAKE(r, r->models[slot],
+         advrob_compressor_run(r->compressors[slot], r->models[0], r->data[0], &r->models[slot]));
+    look_at_model(r, r->models[slot]);
+    advrob_text_destroy(r->ctx, r->text);
+    MAKE(r, r->text,
+         advrob_compressor_plan(r->compressors[slot], r->models[0], r->data[0], &r->text));
+    look_at_text(r, r->text);
+}
+
+/* ---- The sweep ---- */
+
+static int64_t sweep_faults; /* so far */
+
+static inline uint64_t undisturbed(void (*scenario)(run *r), int32_t threads) {
+    run r;
+    open_run(&r, threads);
+    scenario(&r);
+    close_run(&r);
+    test_allocator_check(&r.memory);
+    return r.seen;
+}
+
+/* The number of refused allocations. */
+static inline int64_t sweep(void (*scenario)(run *r), int32_t threads, int32_t mode,
+                            uint64_t wanted) {
+    int64_t count = 0;
+    for (int64_t n = 1;; n++) {
+        run r;
+        open_run(&r, threads);
+        r.mode = mode;
+        test_allocator_arm(&r.memory, n, mode != ONCE);
+        scenario(&r);
+        int64_t refused_now = r.memory.failed;
+        close_run(&r);
+        test_allocator_check(&r.memory);
+        if (!r.over) assert_true(r.seen == wanted);
+        if (refused_now == 0) return count;
+        count++;
+    }
+}
+
+static inline void sweep_all(void (*scenario)(run *r)) {
+    test_guard guard = test_guard_begin();
+    uint64_t wanted = undisturbed(scenario, 1);
+    assert_true(wanted != 0 && wanted == undisturbed(scenario, 2));
+    for (int32_t mode = 0; mode < MODES; mode++)
+        sweep_faults += sweep(scenario, 1, mode, wanted);
+    sweep_faults += sweep(scenario, 2, ONCE, wanted);
+    sweep_faults += sweep(scenario, 2, GIVEN_UP, wanted);
+    test_guard_check(&guard);
+}
 
 #endif

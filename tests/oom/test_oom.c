@@ -13,25 +13,9 @@
 #include <unistd.h>
 #include <zlib.h>
 
-enum { SIDE = 8, PIXELS = SIDE * SIDE, IMAGES = 20, CLASSES = 10 };
-
 static char folder[256];
-static float images[IMAGES * PIXELS];
-static int32_t labels[IMAGES];
-static int64_t faults;
 
 /* ---- What scenarios start from ---- */
-
-static void new_options(run *r, int32_t slot) {
-    MAKE(r, r->options[slot],
-         advrob_options_create_with(test_alloc, &r->memory, &r->options[slot]));
-}
-
-static void new_dataset(run *r, int32_t slot) {
-    MAKE(r, r->data[slot],
-         advrob_dataset_from_memory(r->ctx, ADVROB_F32, images, labels, IMAGES, 1, SIDE, SIDE,
-                                    CLASSES, &r->data[slot]));
-}
 
 static void new_model(run *r, int32_t slot) {
     MAKE(r, r->models[slot], advrob_model_build(r->ctx, "tiny", NULL, &r->models[slot]));
@@ -41,39 +25,6 @@ static void new_target(run *r, int32_t slot) {
     new_model(r, slot);
     if (r->over) return;
     MAKE(r, r->targets[slot], advrob_target_from_model(r->models[slot], &r->targets[slot]));
-}
-
-static void open_run(run *r, int32_t threads) {
-    memset(r, 0, sizeof *r);
-    advrob_options *options = NULL;
-    assert_int_equal(advrob_options_create_with(test_alloc, &r->memory, &options), ADVROB_OK);
-    advrob_options_set_i64(options, "threads", threads);
-    advrob_options_set_i64(options, "seed", 5);
-    assert_int_equal(advrob_context_create(options, &r->ctx), ADVROB_OK);
-    advrob_options_destroy(options);
-}
-
-static void close_run(run *r) {
-    advrob_text_destroy(r->ctx, r->text);
-    advrob_context_destroy(r->ctx); /* what still lives keeps it */
-    for (int32_t i = 0; i < SLOTS; i++) {
-        advrob_options_destroy(r->options[i]);
-        advrob_tensor_destroy(r->tensors[i]);
-        advrob_dataset_destroy(r->data[i]);
-        advrob_model_destroy(r->models[i]);
-        advrob_target_destroy(r->targets[i]);
-        advrob_attack_destroy(r->attacks[i]);
-        advrob_compressor_destroy(r->compressors[i]);
-        advrob_finetune_destroy(r->finetunes[i]);
-        advrob_history_destroy(r->histories[i]);
-        advrob_report_destroy(r->reports[i]);
-    }
-}
-
-static void look_at_model(run *r, const advrob_model *model) {
-    char digest[17];
-    assert_int_equal(advrob_model_digest(model, digest, sizeof digest), ADVROB_OK);
-    look(r, digest, sizeof digest);
 }
 
 static void look_at_data(run *r, const advrob_dataset *data) {
@@ -270,29 +221,6 @@ static void scenario_attack(run *r) {
     CALL(r, advrob_attack_run(r->attacks[1], r->targets[1], IMAGES, images, zeros, NULL, NULL,
                               losses));
     look(r, losses, sizeof losses);
-}
-
-static void make_smaller(run *r, int32_t slot, const char *name, const char *option,
-                         const char *value) {
-    new_options(r, slot);
-    if (r->over) return;
-    CALL(r, advrob_options_set_text(r->options[slot], option, value));
-    MAKE(r, r->compressors[slot],
-         advrob_compressor_create(r->ctx, name, r->options[slot], &r->compressors[slot]));
-    MAKE(r, r->models[slot],
-         advrob_compressor_run(r->compressors[slot], r->models[0], r->data[0], &r->models[slot]));
-    look_at_model(r, r->models[slot]);
-    advrob_text_destroy(r->ctx, r->text);
-    MAKE(r, r->text,
-         advrob_compressor_plan(r->compressors[slot], r->models[0], r->data[0], &r->text));
-    look_at_text(r, r->text);
-}
-
-static void scenario_prune(run *r) {
-    new_model(r, 0);
-    if (!r->over) make_smaller(r, 1, "prune_l1", "scope", "layer");
-    if (!r->over) make_smaller(r, 2, "prune_l1", "scope", "global");
-    if (!r->over) look_at_model(r, r->models[0]);
 }
 
 static void scenario_quantize(run *r) {
@@ -508,44 +436,6 @@ static void scenario_profile(run *r) {
     }
 }
 
-static uint64_t undisturbed(void (*scenario)(run *r), int32_t threads) {
-    run r;
-    open_run(&r, threads);
-    scenario(&r);
-    close_run(&r);
-    test_allocator_check(&r.memory);
-    return r.seen;
-}
-
-/* The number of refused allocations. */
-static int64_t sweep(void (*scenario)(run *r), int32_t threads, int32_t mode, uint64_t wanted) {
-    int64_t count = 0;
-    for (int64_t n = 1;; n++) {
-        run r;
-        open_run(&r, threads);
-        r.mode = mode;
-        test_allocator_arm(&r.memory, n, mode != ONCE);
-        scenario(&r);
-        int64_t refused_now = r.memory.failed;
-        close_run(&r);
-        test_allocator_check(&r.memory);
-        if (!r.over) assert_true(r.seen == wanted);
-        if (refused_now == 0) return count;
-        count++;
-    }
-}
-
-static void sweep_all(void (*scenario)(run *r)) {
-    test_guard guard = test_guard_begin();
-    uint64_t wanted = undisturbed(scenario, 1);
-    assert_true(wanted != 0 && wanted == undisturbed(scenario, 2));
-    for (int32_t mode = 0; mode < MODES; mode++)
-        faults += sweep(scenario, 1, mode, wanted);
-    faults += sweep(scenario, 2, ONCE, wanted);
-    faults += sweep(scenario, 2, GIVEN_UP, wanted);
-    test_guard_check(&guard);
-}
-
 /* ---- Files and tests ---- */
 
 /* An IDX file of bytes, plain or packed by its name. */
@@ -566,10 +456,7 @@ static int set_up(void **state) {
     /* In memory where there is such a place: thousands of files are synced. */
     if (access("/dev/shm", W_OK) == 0) setenv("TMPDIR", "/dev/shm", 1);
     test_folder_make(folder, sizeof folder);
-    for (int32_t i = 0; i < IMAGES; i++)
-        labels[i] = i % CLASSES;
-    for (int32_t i = 0; i < IMAGES * PIXELS; i++)
-        images[i] = (float)(i * 37 % 101) / 101.0f;
+    fill_images();
     write_idx("train-images-idx3-ubyte", 3, false);
     write_idx("train-labels-idx1-ubyte", 1, false);
     write_idx("t10k-images-idx3-ubyte.gz", 3, true);
@@ -591,35 +478,27 @@ static const struct {
     const char *name;
     void (*run)(run *r);
 } scenarios[] = {
-    {"options", scenario_options},
-    {"dataset", scenario_dataset},
-    {"open", scenario_open},
-    {"model", scenario_model},
-    {"files", scenario_files},
-    {"target", scenario_target},
-    {"attack", scenario_attack},
-    {"prune", scenario_prune},
-    {"quantize", scenario_quantize},
-    {"finetune", scenario_finetune},
-    {"batch_norm", scenario_batch_norm},
-    {"report", scenario_report},
-    {"page", scenario_page},
-    {"row", scenario_row},
-    {"profile", scenario_profile},
+    {"options", scenario_options},   {"dataset", scenario_dataset},
+    {"open", scenario_open},         {"model", scenario_model},
+    {"files", scenario_files},       {"target", scenario_target},
+    {"attack", scenario_attack},     {"quantize", scenario_quantize},
+    {"finetune", scenario_finetune}, {"batch_norm", scenario_batch_norm},
+    {"report", scenario_report},     {"page", scenario_page},
+    {"row", scenario_row},           {"profile", scenario_profile},
 };
 enum { SCENARIOS = sizeof scenarios / sizeof scenarios[0] };
 
 static void test_sweep(void **state) {
     const int32_t *number = *state;
-    int64_t before = faults;
+    int64_t before = sweep_faults;
     sweep_all(scenarios[*number].run);
-    print_message("%lld faults\n", (long long)(faults - before));
+    print_message("%lld faults\n", (long long)(sweep_faults - before));
 }
 
 static void test_enough(void **state) {
     (void)state;
-    print_message("%lld faults injected\n", (long long)faults);
-    assert_true(faults >= 1000);
+    print_message("%lld faults injected\n", (long long)sweep_faults);
+    assert_true(sweep_faults >= 1000);
 }
 
 int main(void) {
