@@ -41,9 +41,12 @@ int32_t ar_method_gradients(const advrob_model *model, const advrob_dataset *dat
     int32_t status = ADVROB_OK;
     int32_t classes = ar_model_classes(model);
     const ar_loss *loss = ar_loss_find("ce");
+    const ar_shape in = model->nodes[0].shape;
     room r = {NULL};
     ar_arena arena;
     ar_arena_init(&arena, &model->ctx->memory);
+    AR_TRY(
+        ar_dataset_check(data, "calibration", "the model", (int32_t[]){in.c, in.h, in.w}, classes));
     if (images > data->count) images = data->count;
     if (batch > images) batch = images;
     AR_TRY(open_room(model, batch, &arena, &r));
