@@ -130,20 +130,17 @@ static void list_cells(selection *s, const double *scores) {
     if (global) end_list(s, n, total);
 }
 
-/* "conv1=0.2,conv2=0": each name's list gets its own share. */
-static int32_t list_of(const selection *s, int32_t node) {
+/* "conv1=0.2,conv2=0": each name's lists get their own share. */
+static bool list_has(const selection *s, int32_t list, int32_t node) {
     const ar_channels *ch = s->channels;
-    int64_t k = 0;
-    for (int32_t list = 0; list < s->lists; list++)
-        for (; k < s->list_end[list]; k++) {
-            int32_t number = s->items[k].number;
-            int32_t class = s->by_cell ? ch->class_of[number] : number;
-            for (int32_t m = ch->class_first[class]; m < ch->class_first[class + 1]; m++)
-                if (ch->node_of[ch->members[m]] == node &&
-                    (!s->by_cell || ch->node_of[number] == node))
-                    return list;
-        }
-    return -1;
+    for (int64_t k = list == 0 ? 0 : s->list_end[list - 1]; k < s->list_end[list]; k++) {
+        int32_t number = s->items[k].number;
+        if (s->by_cell && ch->node_of[number] == node) return true;
+        if (s->by_cell) continue;
+        for (int32_t m = ch->class_first[number]; m < ch->class_first[number + 1]; m++)
+            if (ch->node_of[ch->members[m]] == node) return true;
+    }
+    return false;
 }
 
 static int32_t read_layer(selection *s, const char *text, size_t length) {
@@ -162,22 +159,23 @@ static int32_t read_layer(selection *s, const char *text, size_t length) {
     if (node < 0)
         return ar_error(ADVROB_E_UNKNOWN, "pruning: layer_sparsity: the model has no node \"%s\"",
                         name);
-    int32_t list = list_of(s, node);
-    if (list < 0)
-        return ar_error(ADVROB_E_INVALID,
-                        "pruning: layer_sparsity: \"%s\" has no channels that may go", name);
     if (s->lists == 1 && strcmp(s->options->scope, "global") == 0)
         return ar_error(ADVROB_E_INVALID,
                         "pruning: layer_sparsity needs scope \"layer\", got \"global\"");
-    if (!isnan(s->sparsity[list]) && s->sparsity[list] != value)
-        return ar_error(ADVROB_E_INVALID,
-                        "pruning: layer_sparsity: \"%s\" is coupled to a layer with another "
-                        "sparsity, %g",
-                        name, s->sparsity[list]);
-    /* A layer of several groups has its share in each. */
-    for (; list >= 0 && list < s->lists; list++)
-        if (list == list_of(s, node)) s->sparsity[list] = value;
-    return ADVROB_OK;
+    bool found = false;
+    for (int32_t list = 0; list < s->lists; list++) { /* a layer may have channels in several */
+        if (!list_has(s, list, node)) continue;
+        if (!isnan(s->sparsity[list]) && s->sparsity[list] != value)
+            return ar_error(ADVROB_E_INVALID,
+                            "pruning: layer_sparsity: \"%s\" is coupled to a layer with another "
+                            "sparsity, %g",
+                            name, s->sparsity[list]);
+        s->sparsity[list] = value;
+        found = true;
+    }
+    if (found) return ADVROB_OK;
+    return ar_error(ADVROB_E_INVALID, "pruning: layer_sparsity: \"%s\" has no channels that may go",
+                    name);
 }
 
 static int32_t read_layers(selection *s) {

@@ -216,6 +216,16 @@ static void test_shares(void **state) {
         assert_int_equal(small->nodes[ar_model_find_node(small, name)].shape.c, left[i]);
     }
     ar_model_release(small);
+    /* A layer whose channels lie in several groups keeps those of each. */
+    advrob_model *residual = open_net(ctx, "resnet20");
+    test_ok(test_compress(residual, "prune_l1", "layer_sparsity=layer3.1.conv2=0", NULL, &small));
+    static const char *const whole[] = {"conv1", "layer2.1.conv2", "layer3.0.conv2"};
+    for (size_t i = 0; i < 3; i++) {
+        int32_t node = ar_model_find_node(small, whole[i]);
+        assert_int_equal(small->nodes[node].shape.c, residual->nodes[node].shape.c);
+    }
+    ar_model_release(small);
+    ar_model_release(residual);
     static const struct {
         const char *text, *says;
         int32_t status;
@@ -272,6 +282,15 @@ static void test_taylor(void **state) {
     }
     advrob_text_destroy(ctx, plan);
     advrob_dataset_destroy(data);
+    /* Labels that the net has no logits for. */
+    advrob_model *wide = NULL, *small = NULL;
+    advrob_options *classes = test_options("classes=40");
+    test_ok(advrob_model_build(ctx, "tiny", classes, &wide));
+    advrob_options_destroy(classes);
+    data = make_data(ctx, wide, N + 8);
+    assert_int_equal(test_compress(m, "prune_taylor", "", data, &small), ADVROB_E_SHAPE);
+    advrob_dataset_destroy(data);
+    ar_model_release(wide);
     ar_model_release(moved);
     ar_model_release(m);
     ar_context_release(ctx);
