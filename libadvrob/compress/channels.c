@@ -11,6 +11,10 @@ bool ar_has_filters(const ar_node *node) {
     return node->op != NULL && node->op->prune == AR_PRUNE_PRODUCES && node->weight >= 0;
 }
 
+bool ar_channel_gone(const ar_channels *ch, const bool *gone, int32_t node, int32_t channel) {
+    return gone[ch->class_of[ch->first[node] + channel]];
+}
+
 /* Joining: a cell's parent is a lower cell of its class, or itself. */
 
 static int32_t root_of(int32_t *parent, int32_t cell) {
@@ -203,6 +207,8 @@ int32_t ar_channels_find(const advrob_model *model, bool linear, ar_arena *arena
     bool *stays = NULL;
     ar_channels ch = {.model = model};
     void *block;
+    if (ar_model_quantized(model))
+        AR_FAIL(ADVROB_E_UNSUPPORTED, "pruning: the model is quantized; prune it before");
     AR_TRY(ar_arena_alloc(arena, (size_t)model->node_count + 1, sizeof(int32_t), "coupled channels",
                           &block));
     ch.first = block;

@@ -4,10 +4,6 @@
 
 #include "prune.h"
 
-static bool is_gone(const ar_channels *ch, const bool *gone, int32_t node, int32_t channel) {
-    return gone[ch->class_of[ch->first[node] + channel]];
-}
-
 static bool may_lose(const ar_channels *ch, int32_t node) {
     for (int32_t cell = ch->first[node]; cell < ch->first[node + 1]; cell++)
         if (ch->group_of[ch->class_of[cell]] >= 0) return true;
@@ -24,14 +20,14 @@ int32_t ar_plan_print(const ar_channels *ch, const bool *gone, ar_buffer *text) 
         int32_t removed = 0, filters = model->nodes[i].shape.c;
         if (!ar_has_filters(&model->nodes[i])) continue;
         for (int32_t c = 0; c < filters; c++)
-            removed += is_gone(ch, gone, i, c);
+            removed += ar_channel_gone(ch, gone, i, c);
         if (!may_lose(ch, i)) {
             ar_buffer_add(text, "%s: stays\n", model->nodes[i].name);
             continue;
         }
         ar_buffer_add(text, "%s: %d of %d go:", model->nodes[i].name, removed, filters);
         for (int32_t c = 0; c < filters; c++)
-            if (is_gone(ch, gone, i, c)) ar_buffer_add(text, " %d", c);
+            if (ar_channel_gone(ch, gone, i, c)) ar_buffer_add(text, " %d", c);
         ar_buffer_add(text, "\n");
     }
     return ar_buffer_status(text);
@@ -111,7 +107,7 @@ static int32_t mark_classes(const ar_channels *ch, const bool *listed, bool *gon
     for (int32_t i = 1; i < ch->model->node_count; i++) {
         bool left = !ar_has_filters(&ch->model->nodes[i]);
         for (int32_t c = 0; c < ch->model->nodes[i].shape.c && !left; c++)
-            left = !is_gone(ch, gone, i, c);
+            left = !ar_channel_gone(ch, gone, i, c);
         if (!left)
             return ar_error(ADVROB_E_INVALID,
                             "pruning plan: all %d channels of %s go, expected at least one to stay",

@@ -33,7 +33,7 @@ static void origins_drop(const origins *o, const ar_channels *ch, const bool *go
     for (int32_t i = 0; i < ch->model->node_count; i++) {
         int32_t kept = 0;
         for (int32_t c = 0; c < ch->model->nodes[i].shape.c; c++)
-            if (!gone[ch->class_of[ch->first[i] + c]]) o->of[i][kept++] = o->of[i][c];
+            if (!ar_channel_gone(ch, gone, i, c)) o->of[i][kept++] = o->of[i][c];
     }
 }
 
@@ -71,11 +71,6 @@ static int32_t take_step(const ar_compression *job, ar_rate_fn rate, const ar_ch
 out:
     ar_arena_free(&arena);
     return status;
-}
-
-static int32_t check(const ar_compression *job) {
-    if (!ar_model_quantized(job->model)) return ADVROB_OK;
-    return ar_error(ADVROB_E_UNSUPPORTED, "pruning: the model is quantized; prune it before");
 }
 
 /* The caller may train the net, but not take it apart. */
@@ -122,7 +117,6 @@ static int32_t begin(const ar_compression *job, ar_arena *arena, ar_channels *or
                      origins *places) {
     const ar_prune_options *o = job->options;
     int32_t status = ADVROB_OK;
-    AR_TRY(check(job));
     AR_TRY(ar_channels_find(job->model, o->linear != 0, arena, origin));
     AR_TRY(origins_create(job->model, arena, places));
 out:

@@ -34,6 +34,9 @@ bool ar_has_filters(const ar_node *node);
 /* Whether two classes have filters of the same layers. */
 bool ar_classes_alike(const ar_channels *a, int32_t class_a, const ar_channels *b, int32_t class_b);
 
+/* Whether a channel of a node is gone. */
+bool ar_channel_gone(const ar_channels *channels, const bool *gone, int32_t node, int32_t channel);
+
 /* remove.c: the net without the classes that are gone. It computes what the net with their filters
  * and biases set to zero does. */
 int32_t ar_channels_remove(const ar_channels *channels, const bool *gone, advrob_model **out);

@@ -12,45 +12,33 @@ static const ar_option entries[] = {
 };
 static const ar_option_table table = AR_TABLE(plan_options, entries);
 
-static int32_t read(const ar_compression *job, ar_arena *arena, ar_channels *channels,
-                    bool **gone) {
+/* The plan read and carried out, or, `out` NULL, printed. */
+static int32_t follow(const ar_compression *job, advrob_model **out, ar_buffer *text) {
     int32_t status = ADVROB_OK;
     const plan_options *o = job->options;
+    ar_channels channels;
+    ar_arena arena;
     void *block;
-    if (ar_model_quantized(job->model))
-        AR_FAIL(ADVROB_E_UNSUPPORTED, "pruning: the model is quantized; prune it before");
-    AR_TRY(ar_channels_find(job->model, true, arena, channels));
-    AR_TRY(ar_arena_alloc(arena, (size_t)channels->classes, sizeof(bool), "pruning", &block));
-    *gone = block;
-    AR_TRY(ar_plan_parse(channels, o->plan, *gone));
+    ar_arena_init(&arena, &job->ctx->memory);
+    AR_TRY(ar_channels_find(job->model, true, &arena, &channels));
+    AR_TRY(ar_arena_alloc(&arena, (size_t)channels.classes, sizeof(bool), "pruning", &block));
+    bool *gone = block;
+    AR_TRY(ar_plan_parse(&channels, o->plan, gone));
+    if (out != NULL)
+        AR_TRY(ar_channels_remove(&channels, gone, out));
+    else
+        AR_TRY(ar_plan_print(&channels, gone, text));
 out:
+    ar_arena_free(&arena);
     return status;
 }
 
 static int32_t run(const ar_compression *job, advrob_model **out) {
-    int32_t status = ADVROB_OK;
-    ar_channels channels;
-    bool *gone = NULL;
-    ar_arena arena;
-    ar_arena_init(&arena, &job->ctx->memory);
-    AR_TRY(read(job, &arena, &channels, &gone));
-    AR_TRY(ar_channels_remove(&channels, gone, out));
-out:
-    ar_arena_free(&arena);
-    return status;
+    return follow(job, out, NULL);
 }
 
 static int32_t write_plan(const ar_compression *job, ar_buffer *text) {
-    int32_t status = ADVROB_OK;
-    ar_channels channels;
-    bool *gone = NULL;
-    ar_arena arena;
-    ar_arena_init(&arena, &job->ctx->memory);
-    AR_TRY(read(job, &arena, &channels, &gone));
-    AR_TRY(ar_plan_print(&channels, gone, text));
-out:
-    ar_arena_free(&arena);
-    return status;
+    return follow(job, NULL, text);
 }
 
 const ar_compressor ar_compressor_prune_plan = {

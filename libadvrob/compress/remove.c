@@ -4,15 +4,11 @@
 
 #include "prune.h"
 
-static bool is_kept(const ar_channels *ch, const bool *gone, int32_t node, int32_t channel) {
-    return !gone[ch->class_of[ch->first[node] + channel]];
-}
-
 static int32_t count_kept(const ar_channels *ch, const bool *gone, int32_t node, int32_t from,
                           int32_t to) {
     int32_t kept = 0;
     for (int32_t c = from; c < to; c++)
-        kept += is_kept(ch, gone, node, c);
+        kept += !ar_channel_gone(ch, gone, node, c);
     return kept;
 }
 
@@ -79,8 +75,8 @@ static void copy_parameter(const ar_channels *ch, const bool *gone, int32_t i, i
     for (int64_t r = 0; r < p->shape[0]; r++)
         for (int64_t c = 0; c < width; c++, from += per) {
             int64_t input = r / outputs * width + c;
-            if (!is_kept(ch, gone, i, (int32_t)r)) continue;
-            if (columns && !is_kept(ch, gone, node->inputs[0], (int32_t)input)) continue;
+            if (ar_channel_gone(ch, gone, i, (int32_t)r)) continue;
+            if (columns && ar_channel_gone(ch, gone, node->inputs[0], (int32_t)input)) continue;
             memcpy(to, from, sizeof(ar_real) * (size_t)per);
             to += per;
         }
@@ -93,7 +89,7 @@ static bool gone_inputs(const ar_channels *ch, const bool *gone, int32_t i, doub
     int32_t in = node->inputs[0];
     bool any = false;
     for (int32_t c = 0; c < ch->model->nodes[in].shape.c; c++) {
-        constant[c] = is_kept(ch, gone, in, c) ? 0 : ch->constant[ch->first[in] + c];
+        constant[c] = ar_channel_gone(ch, gone, in, c) ? ch->constant[ch->first[in] + c] : 0;
         any = any || constant[c] != 0;
     }
     return any && node->op->absorb != NULL;
@@ -117,7 +113,7 @@ static int32_t absorb(const ar_channels *ch, const bool *gone, int32_t i, const 
     ar_real *b = small->slab + small->parameters[to->bias].offset;
     ar_real *e = border == NULL ? NULL : small->slab + border->offset;
     for (size_t o = 0; o < outputs; o++) {
-        if (!is_kept(ch, gone, i, (int32_t)o)) continue;
+        if (ar_channel_gone(ch, gone, i, (int32_t)o)) continue;
         *b = (ar_real)((double)*b + bias[o]);
         b++;
         for (size_t k = 0; k < classes; k++, e++)

@@ -191,27 +191,31 @@ static int32_t read_layers(selection *s) {
 
 /* Dropping */
 
-/* Whether each of the class's layers has a filter to spare. */
-static bool can_go(const selection *s, int32_t class) {
+/* Counts a class's channels in or out of their layers. */
+static void count(selection *s, int32_t class, int32_t by) {
     const ar_channels *ch = s->channels;
-    for (int32_t pass = 0; pass < 2; pass++) { /* down, and back up: a layer may be there twice */
-        bool enough = true;
-        for (int32_t k = ch->class_first[class]; k < ch->class_first[class + 1]; k++) {
-            int32_t node = ch->node_of[ch->members[k]];
-            s->left[node] += pass == 0 ? -1 : 1;
-            if (ar_has_filters(&ch->model->nodes[node]) && s->left[node] < s->options->least)
-                enough = false;
-        }
-        if (pass == 0 && enough) return true; /* counted */
+    for (int32_t k = ch->class_first[class]; k < ch->class_first[class + 1]; k++)
+        s->left[ch->node_of[ch->members[k]]] += by;
+}
+
+/* Whether each of the class's layers has the filters that it must keep. */
+static bool enough(const selection *s, int32_t class) {
+    const ar_channels *ch = s->channels;
+    for (int32_t k = ch->class_first[class]; k < ch->class_first[class + 1]; k++) {
+        int32_t node = ch->node_of[ch->members[k]];
+        if (ar_has_filters(&ch->model->nodes[node]) && s->left[node] < s->options->least)
+            return false;
     }
-    return false;
+    return true;
 }
 
 /* Marks the class and counts; false: it has to stay. */
 static bool drop(selection *s, int32_t class) {
-    if (s->gone[class] || !can_go(s, class)) return false;
-    s->gone[class] = true;
-    return true;
+    if (s->gone[class]) return false;
+    count(s, class, -1);
+    s->gone[class] = enough(s, class);
+    if (!s->gone[class]) count(s, class, 1);
+    return s->gone[class];
 }
 
 /* A cell is dropped by its layer; its class goes with the last of the rated ones. */

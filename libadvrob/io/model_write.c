@@ -107,10 +107,7 @@ static void write_doubles(ar_buffer *b, const char *key, const double *values, i
 static void write_box(ar_buffer *b, const advrob_model *model) {
     int32_t channels = model->nodes[0].shape.c;
     const double all[2] = {model->low[0], model->high[0]};
-    bool same = true;
-    for (int32_t c = 0; c < channels; c++)
-        same = same && model->low[c] == all[0] && model->high[c] == all[1] && model->unit[c] == 1;
-    if (same) {
+    if (ar_model_one_box(model)) {
         write_doubles(b, "box", all, 2);
         return;
     }

@@ -66,7 +66,7 @@ struct advrob_model {
     ar_real *mean, *std; /* [channels]: a value is (pixel - mean) / std */
     /* [channels]: the box of valid values, and how much of a value is 1 of an attack's epsilon. */
     double *low, *high, *unit;
-    uint64_t version;    /* raised with every change of a parameter or quantization record */
+    uint64_t version; /* raised with every change of a parameter or quantization record */
     char *summary;
     pthread_mutex_t lock;           /* guards `programs` */
     struct ar_program *programs[2]; /* with running statistics, with the batch's */
@@ -79,9 +79,9 @@ int32_t ar_model_begin_like(advrob_context *ctx, const advrob_model *model, advr
 void ar_model_retain(advrob_model *model);
 void ar_model_release(advrob_model *model); /* NULL is fine */
 
-/* Adds a node; its number goes to *out. Parameters are created as zeros, or as
- * their constant. name: distinct, letters,
- * digits, '.', '_', '-'. E_UNKNOWN (op), E_INVALID (name, inputs), E_SHAPE, E_RANGE, E_LIMIT. */
+/* Adds a node; its number goes to *out. Parameters are created as zeros, or as their
+ * constant. name: distinct, letters, digits, '.', '_', '-'. E_UNKNOWN (op), E_INVALID (name,
+ * inputs), E_SHAPE, E_RANGE, E_LIMIT. */
 int32_t ar_model_add(advrob_model *model, const char *op, const char *name,
                      const int32_t inputs[AR_MAX_INPUTS], const ar_attributes *attributes,
                      int32_t *out);
@@ -104,6 +104,8 @@ int32_t ar_model_begin(advrob_context *ctx, ar_shape input, const advrob_options
  * E_RANGE. */
 int32_t ar_model_set_box(advrob_model *model, const ar_f64_array *low, const ar_f64_array *high,
                          const ar_f64_array *unit);
+/* Whether all channels have one box, and units of 1. */
+bool ar_model_one_box(const advrob_model *model);
 /* E_RANGE unless low < high and unit > 0, all finite, in every channel. */
 int32_t ar_check_box(size_t channels, const double *low, const double *high, const double *unit);
 

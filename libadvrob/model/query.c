@@ -102,14 +102,17 @@ static uint64_t hash_quant(uint64_t hash, const ar_quant *quant) {
     return ar_fnv(hash, quant->scales, sizeof(ar_real) * (size_t)quant->count);
 }
 
-/* One box where all channels have the same, and units of 1. */
+bool ar_model_one_box(const advrob_model *model) {
+    for (int32_t c = 0; c < model->nodes[0].shape.c; c++)
+        if (model->low[c] != model->low[0] || model->high[c] != model->high[0] ||
+            model->unit[c] != 1)
+            return false;
+    return true;
+}
+
 static uint64_t hash_box(uint64_t hash, const advrob_model *model) {
     size_t channels = (size_t)model->nodes[0].shape.c;
-    bool same = true;
-    for (size_t c = 0; c < channels; c++)
-        same = same && model->low[c] == model->low[0] && model->high[c] == model->high[0] &&
-               model->unit[c] == 1;
-    if (!same) return ar_fnv(hash, model->low, 3 * sizeof(double) * channels);
+    if (!ar_model_one_box(model)) return ar_fnv(hash, model->low, 3 * sizeof(double) * channels);
     hash = ar_fnv(hash, model->low, sizeof(double));
     return ar_fnv(hash, model->high, sizeof(double));
 }
