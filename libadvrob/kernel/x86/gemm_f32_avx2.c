@@ -9,17 +9,19 @@
  * stay in L1 and the pixels' input in L2. */
 #define GROUP 28
 
-/* y's elements of output o + j and unit u: unit = pixel after p, vector. */
+/* y's elements of output o + j and unit u; units are the vectors of the pixels from p on. */
 INLINE int64_t place(const ar_gemm *call, int32_t p, int32_t o, int32_t j, int32_t u,
                      const int32_t vectors) {
     return (((int64_t)(p + u / vectors) * call->stride + o + j) * vectors + u % vectors) * 8;
 }
 
-/* `width` outputs from o of `count` pixels from p, which are alike. */
+/* `width` outputs from o of `units` units of the `count` pixels from p, which are alike; the first
+ * is unit `from`. */
 INLINE void block(const ar_gemm *given, const float *w, int32_t o, int32_t p, const int32_t width,
-                  const int32_t count, const int32_t vectors) {
+                  const int32_t count, const int32_t from, const int32_t units,
+                  const int32_t vectors) {
     const ar_gemm copy = *given, *call = &copy; /* whose fields a byte of the mask cannot change */
-    const int32_t lanes = vectors * 8, units = count * vectors;
+    const int32_t lanes = vectors * 8;
     const int32_t begin = call->first[p], end = call->first[p + 1];
     const float *bias = call->bias;
     __m256 a[12];
@@ -35,19 +37,20 @@ INLINE void block(const ar_gemm *given, const float *w, int32_t o, int32_t p, co
     for (int32_t i = 0; i < width * units; i++) {
         a[i] = bias != NULL ? _mm256_broadcast_ss(bias + o + i / units) : _mm256_setzero_ps();
         if (call->residual != NULL)
-            a[i] = _mm256_add_ps(
-                _mm256_loadu_ps(call->residual + place(call, p, o, i / units, i % units, vectors)),
-                a[i]);
+            a[i] = _mm256_add_ps(_mm256_loadu_ps(call->residual + place(call, p, o, i / units,
+                                                                        from + i % units, vectors)),
+                                 a[i]);
     }
     for (int32_t i = begin; i < end; i++) {
         const float *x = call->x + (ptrdiff_t)call->segments[i].x * lanes;
         const float *row = w + (ptrdiff_t)call->segments[i].w * width;
         for (int32_t k = call->segments[i].k; k > 0; k--, x += lanes, row += width) {
             if (width >= units) { /* keep the shorter side in registers */
-                __m256 v[2];
+                __m256 v[3];
                 UNROLL
-                for (int32_t u = 0; u < units && u < 2; u++)
-                    v[u] = _mm256_loadu_ps(x + offset[u / vectors] + u % vectors * 8);
+                for (int32_t u = 0; u < units && u < 3; u++)
+                    v[u] = _mm256_loadu_ps(x + offset[(from + u) / vectors] +
+                                           (from + u) % vectors * 8);
                 UNROLL
                 for (int32_t j = 0; j < width * units; j++)
                     a[j] =
@@ -59,7 +62,7 @@ INLINE void block(const ar_gemm *given, const float *w, int32_t o, int32_t p, co
                     v[j] = _mm256_broadcast_ss(row + j);
                 UNROLL
                 for (int32_t j = 0; j < width * units; j++) {
-                    int32_t u = j / width, at = j % width * units + u;
+                    int32_t u = from + j / width, at = j % width * units + j / width;
                     __m256 value = _mm256_loadu_ps(x + offset[u / vectors] + u % vectors * 8);
                     a[at] = _mm256_fmadd_ps(v[j % width], value, a[at]);
                 }
@@ -68,27 +71,32 @@ INLINE void block(const ar_gemm *given, const float *w, int32_t o, int32_t p, co
     }
     UNROLL
     for (int32_t i = 0; i < width * units; i++) {
-        int64_t at = place(call, p, o, i / units, i % units, vectors);
+        int64_t at = place(call, p, o, i / units, from + i % units, vectors);
         ar_gemm_finish(call, at, a[i]);
     }
 }
 
-/* One block of outputs for the n pixels of a group; `count` at once where their lists allow. */
+/* One block of outputs for the n pixels of a group; `count` at once where their lists allow, in as
+ * few blocks as 12 accumulators allow. */
 INLINE void panel(const ar_gemm *call, const float *w, int32_t o, int32_t p, int32_t n,
                   const uint8_t *run, const int32_t width, const int32_t count,
                   const int32_t vectors) {
+    const int32_t units = count * vectors, blocks = (width * units + 11) / 12;
     for (int32_t i = 0; i < n;) {
         if (count > 1 && run[i] >= count) {
-            block(call, w, o, p + i, width, count, vectors);
+            UNROLL
+            for (int32_t b = 0; b < blocks; b++)
+                block(call, w, o, p + i, width, count, b * units / blocks, units / blocks, vectors);
             i += count;
         } else {
-            block(call, w, o, p + i, width, 1, vectors);
+            block(call, w, o, p + i, width, 1, 0, vectors, vectors);
             i++;
         }
     }
 }
 
-/* An FMA takes 4 cycles and two start in each: narrow blocks need several pixels for 8 chains. */
+/* An FMA takes 4 cycles and two start in each: narrow blocks need several pixels for 8 chains, and
+ * 12 leave room for what else the ports do. */
 static void panel16(const ar_gemm *call, const float *w, int32_t o, int32_t width, int32_t p,
                     int32_t n, const uint8_t *run) {
     switch (width) {
@@ -102,7 +110,7 @@ static void panel16(const ar_gemm *call, const float *w, int32_t o, int32_t widt
         panel(call, w, o, p, n, run, 3, 2, 2);
         break;
     case 4:
-        panel(call, w, o, p, n, run, 4, 1, 2);
+        panel(call, w, o, p, n, run, 4, 3, 2);
         break;
     case 5:
         panel(call, w, o, p, n, run, 5, 1, 2);
@@ -126,7 +134,7 @@ static void panel8(const ar_gemm *call, const float *w, int32_t o, int32_t width
         panel(call, w, o, p, n, run, 3, 4, 1);
         break;
     case 4:
-        panel(call, w, o, p, n, run, 4, 2, 1);
+        panel(call, w, o, p, n, run, 4, 3, 1);
         break;
     case 5:
         panel(call, w, o, p, n, run, 5, 2, 1);
