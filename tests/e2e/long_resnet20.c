@@ -4,31 +4,11 @@
  * 25 % at least. Minutes to half an hour: suite "long".
  *
  *     long_resnet20 WEIGHTS CIFAR10 [epochs] */
-#include <advrob/advrob.h>
-
 #include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+
+#include "../../examples/common.h"
 
 static advrob_context *ctx;
-
-static void must(int32_t status) {
-    if (status == ADVROB_OK) return;
-    fprintf(stderr, "error: %s\n", advrob_last_message());
-    exit(1);
-}
-
-/* Options from "name=value name=value". */
-static advrob_options *options(const char *text) {
-    char name[64], value[256];
-    int used = 0;
-    advrob_options *o = NULL;
-    must(advrob_options_create(&o));
-    for (; sscanf(text, " %63[^=]=%255s%n", name, value, &used) == 2; text += used)
-        must(advrob_options_set_text(o, name, value));
-    return o;
-}
 
 static advrob_dataset *open_images(const char *folder, const char *split) {
     advrob_dataset *data = NULL;
@@ -61,16 +41,12 @@ static void score(const char *what, advrob_model *model, const advrob_dataset *d
 }
 
 static advrob_model *tune(const char *method, const char *text, const char *epochs,
-                          const advrob_model *from, const advrob_dataset *train) {
+                          const advrob_model *from, const advrob_dataset *images) {
+    char all[300];
     advrob_model *model = NULL;
-    advrob_finetune *fit = NULL;
-    advrob_options *o = options(text);
-    must(advrob_options_set_text(o, "epochs", epochs));
+    snprintf(all, sizeof all, "%s epochs=%s", text, epochs);
     must(advrob_model_clone(from, &model));
-    must(advrob_finetune_create(ctx, method, o, &fit));
-    must(advrob_finetune_run(fit, model, train, NULL, NULL));
-    advrob_finetune_destroy(fit);
-    advrob_options_destroy(o);
+    train(ctx, method, all, model, images);
     return model;
 }
 
@@ -82,7 +58,7 @@ int main(int argc, char **argv) {
     if (argc < 3) return 2;
     const char *epochs = argc > 3 ? argv[3] : "3";
     must(advrob_context_create(NULL, &ctx));
-    advrob_dataset *train = open_images(argv[2], "train"), *test = open_images(argv[2], "test");
+    advrob_dataset *images = open_images(argv[2], "train"), *test = open_images(argv[2], "test");
     advrob_model *whole = NULL, *small = NULL;
     advrob_options *o = options("");
     must(advrob_options_set_str(o, "weights", argv[1]));
@@ -98,11 +74,11 @@ int main(int argc, char **argv) {
     advrob_options_destroy(o);
     score("pruned by 0.3", small, test, &clean[1], &robust[1]);
 
-    advrob_model *tuned = tune("standard", common, epochs, small, train);
+    advrob_model *tuned = tune("standard", common, epochs, small, images);
     score("fine-tuned", tuned, test, &clean[2], &robust[2]);
     snprintf(adversarial, sizeof adversarial,
              "%s attack.epsilon=4/255 attack.step=1/255 attack.steps=7", common);
-    advrob_model *hardened = tune("pgd_at", adversarial, epochs, small, train);
+    advrob_model *hardened = tune("pgd_at", adversarial, epochs, small, images);
     score("fine-tuned on attacked images", hardened, test, &clean[3], &robust[3]);
 
     bool near = clean[2] >= clean[0] - 0.02, hard = robust[1] < 0.05 && robust[3] >= 0.25;
@@ -114,7 +90,7 @@ int main(int argc, char **argv) {
     advrob_model_destroy(tuned);
     advrob_model_destroy(small);
     advrob_model_destroy(whole);
-    advrob_dataset_destroy(train);
+    advrob_dataset_destroy(images);
     advrob_dataset_destroy(test);
     advrob_context_destroy(ctx);
     return near && hard ? 0 : 1;

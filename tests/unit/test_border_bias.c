@@ -11,6 +11,7 @@
 #include "model/program.h"
 #include "support/golden.h"
 #include "support/one_op.h"
+#include "support/prune.h"
 #include "support/tangle.h"
 #include "tolerance.h"
 
@@ -255,14 +256,6 @@ static void test_folded(void **state) {
     }
 }
 
-static void compress(advrob_context *ctx, const char *name, const advrob_model *model,
-                     const advrob_dataset *images, advrob_model **out) {
-    advrob_compressor *compressor = NULL;
-    test_ok(advrob_compressor_create(ctx, name, NULL, &compressor));
-    test_ok(advrob_compressor_run(compressor, model, images, out));
-    advrob_compressor_destroy(compressor);
-}
-
 static void test_compressed(void **state) {
     (void)state;
     advrob_context *ctx = test_context_at(NULL, 1, ar_kernels_get(ar_cpu_detect(), false));
@@ -271,7 +264,7 @@ static void test_compressed(void **state) {
     const int32_t labels[IMAGES] = {0, 1, 2};
     advrob_dataset *images = NULL;
     test_ok(advrob_dataset_from_memory(ctx, ADVROB_F32, x, labels, IMAGES, 2, 6, 5, 4, &images));
-    compress(ctx, "prune_l1", m, NULL, &small);
+    test_ok(test_compress(m, "prune_l1", "", NULL, &small));
     const ar_parameter *p = border_of(small), *q = border_of(m);
     assert_int_equal(p->count, 3 * 9);
     for (int32_t r = 0; r < 3; r++) { /* each row is one of the whole's, in order */
@@ -282,7 +275,7 @@ static void test_compressed(void **state) {
         assert_true(found);
     }
     check_matters(small, x);
-    compress(ctx, "quant_ptq", m, images, &quantized);
+    test_ok(test_compress(m, "quant_ptq", "", images, &quantized));
     check_matters(quantized, x);
     logits_of(m, x, before);
     logits_of(quantized, x, after);

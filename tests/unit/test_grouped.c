@@ -100,14 +100,6 @@ static void test_folded(void **state) {
     }
 }
 
-static void compress(advrob_context *ctx, const char *name, const advrob_model *model,
-                     const advrob_dataset *images, advrob_model **out) {
-    advrob_compressor *compressor = NULL;
-    test_ok(advrob_compressor_create(ctx, name, NULL, &compressor));
-    test_ok(advrob_compressor_run(compressor, model, images, out));
-    advrob_compressor_destroy(compressor);
-}
-
 static void test_compressed(void **state) {
     (void)state;
     advrob_context *ctx = open_context();
@@ -118,13 +110,13 @@ static void test_compressed(void **state) {
     test_ok(
         advrob_dataset_from_memory(ctx, ADVROB_F32, x, labels, IMAGES, 2, H, W, CLASSES, &images));
     char *plan = test_plan(m, "prune_l1", "sparsity=0.5", NULL);
-    compress(ctx, "prune_l1", m, NULL, &same);
+    test_ok(test_compress(m, "prune_l1", "", NULL, &same));
     advrob_model *masked = test_masked_net(m, plan);
     assert_true(same->slab_count < m->slab_count);
     assert_true(test_same_logits(same, masked, IMAGES, 3) < TOLERANCE_PRUNED);
     ar_model_release(masked);
     advrob_text_destroy(ctx, plan);
-    compress(ctx, "quant_ptq", m, images, &quantized);
+    test_ok(test_compress(m, "quant_ptq", "", images, &quantized));
     for (int32_t i = 1; i < quantized->node_count; i++) {
         const ar_node *node = &quantized->nodes[i];
         if (node->weight >= 0) assert_int_equal(node->weights.count, node->shape.c);
