@@ -47,8 +47,12 @@ static int32_t attack_group(advrob_target *target, const advrob_attack *attack, 
         room->ids[picked++] = first + i; /* the same draws whatever the target gets wrong */
     }
     if (picked == 0) return ADVROB_OK;
-    AR_TRY(ar_attack_run(attack, target, NULL, NULL, picked, room->picked, room->picked_y,
-                         room->ids, NULL, room->predictions, NULL));
+    ar_attack_call call = {.n = picked,
+                           .x = room->picked,
+                           .y = room->picked_y,
+                           .ids = room->ids,
+                           .predictions = room->predictions};
+    AR_TRY(ar_attack_run(attack, target, NULL, &call));
     for (int64_t i = 0; i < n; i++) {
         if (!room->right[i]) continue;
         bool holds = room->predictions[k] == room->picked_y[k];

@@ -128,7 +128,8 @@ static int32_t create_targets(ar_tuning *t) {
         ar_target_retain(t->target);
     }
     if (t->room.attack != NULL)
-        AR_TRY(ar_attack_rooms_create(t->room.target, o->batch_size, &t->room.attack_rooms));
+        AR_TRY(ar_attack_rooms_create(t->room.attack, t->room.target, o->batch_size,
+                                      &t->room.attack_rooms));
 out:
     return status;
 }

@@ -207,6 +207,14 @@ int32_t ar_target_set_box(advrob_target *target, const double *low, const double
     return ADVROB_OK;
 }
 
+int32_t ar_target_set_lattice(advrob_target *target, int32_t steps) {
+    if (steps < 0 || steps > 65535)
+        return ar_error(ADVROB_E_RANGE, "target: a lattice of %d steps, expected 0 to 65535",
+                        steps);
+    target->lattice = steps;
+    return ADVROB_OK;
+}
+
 int32_t ar_target_from_callbacks(advrob_context *ctx, ar_shape shape, int32_t classes, double low,
                                  double high, advrob_forward_fn forward,
                                  advrob_backward_fn backward, void *user, advrob_target **out) {
@@ -324,7 +332,7 @@ static int32_t target_piece(void *arg, int64_t piece, int32_t worker) {
     AR_TRY(target->forward(target, session, (int32_t)count, job->x + first * size, logits));
     if (job->loss == NULL) goto out;
     float *dlogits = rows + job->tile * classes;
-    ar_loss_batch(job->loss, count, target->classes, logits, job->y + first,
+    ar_loss_batch(job->loss, count, target->classes, logits, job->y + first, NULL,
                   job->scratch + worker * classes, job->losses ? job->losses + first : NULL,
                   dlogits, false, 1);
     if (job->dx != NULL)
@@ -368,18 +376,17 @@ int32_t ar_target_forward(advrob_target *target, int64_t n, const float *x, floa
     return run_job(&job);
 }
 
+static const char *loss_name(int32_t index) {
+    return ar_loss_at(index)->name;
+}
+
 int32_t ar_target_loss_gradient(advrob_target *target, const char *loss, int64_t n, const float *x,
                                 const int32_t *y, double *losses, float *dx) {
     int32_t status = ADVROB_OK;
-    target_job job = {.target = target,
-                      .loss = ar_loss_find(loss),
-                      .n = n,
-                      .x = x,
-                      .y = y,
-                      .losses = losses,
-                      .dx = dx};
-    if (job.loss == NULL)
-        AR_FAIL(ADVROB_E_UNKNOWN, "no loss \"%s\"; expected \"ce\" or \"margin\"", loss);
+    int32_t index = 0;
+    target_job job = {.target = target, .n = n, .x = x, .y = y, .losses = losses, .dx = dx};
+    AR_TRY(ar_find_name("loss", loss, ar_loss_count(), loss_name, &index));
+    job.loss = ar_loss_at(index);
     if (dx != NULL && !target->has_backward)
         AR_FAIL(ADVROB_E_UNSUPPORTED, "the target gives no gradient");
     AR_TRY(ar_target_check_labels(target, n, y));

@@ -236,6 +236,7 @@ static void test_targets(void **state) {
     NO(advrob_target_set_box(target, NULL, &high, &unit));
     NO(advrob_target_set_box(target, &low, NULL, &unit));
     NO(advrob_target_set_box(target, &low, &high, NULL));
+    NO(advrob_target_set_lattice(NULL, 255));
     RUNS(advrob_target_destroy(NULL));
     NO(advrob_target_shape(NULL, shape));
     NO(advrob_target_shape(target, NULL));
@@ -256,6 +257,11 @@ static void test_targets(void **state) {
     NO(advrob_attack_run(attack, NULL, 1, x, y, out, NULL, NULL));
     NO(advrob_attack_run(attack, target, 1, NULL, y, out, NULL, NULL));
     NO(advrob_attack_run(attack, target, 1, x, NULL, out, NULL, NULL));
+    NO(advrob_attack_run_targeted(NULL, target, 1, x, y, y, out, NULL, NULL));
+    NO(advrob_attack_run_targeted(attack, NULL, 1, x, y, y, out, NULL, NULL));
+    NO(advrob_attack_run_targeted(attack, target, 1, NULL, y, y, out, NULL, NULL));
+    NO(advrob_attack_run_targeted(attack, target, 1, x, NULL, y, out, NULL, NULL));
+    NO(advrob_attack_run_targeted(attack, target, 1, x, y, NULL, out, NULL, NULL));
     ZERO(advrob_attack_run(attack, target, 1, x, y, NULL, NULL, NULL));
     assert_true(t == NULL && a == NULL);
 }

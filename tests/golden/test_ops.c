@@ -193,8 +193,8 @@ static int32_t check_loss_case(const ar_loss *loss, const ar_safetensors *file,
     value = floats(file, prefix, "loss", &n);
     float *dlogits = malloc(sizeof(float) * (size_t)count * 2), *scaled = dlogits + count;
     double *losses = malloc(sizeof(double) * (size_t)(n + classes)), *scratch = losses + n;
-    ar_loss_batch(loss, n, classes, logits, labels, scratch, losses, dlogits, false, 1);
-    ar_loss_batch(loss, n, classes, logits, labels, scratch, NULL, scaled, true, 1);
+    ar_loss_batch(loss, n, classes, logits, labels, NULL, scratch, losses, dlogits, false, 1);
+    ar_loss_batch(loss, n, classes, logits, labels, NULL, scratch, NULL, scaled, true, 1);
     snprintf(where, sizeof where, "%s %s", loss->name, prefix);
     for (int64_t i = 0; i < n; i++) {
         double bound = 1e-6 * fmax(1e-6, fabs((double)value[i]));
@@ -209,7 +209,7 @@ static int32_t check_loss_case(const ar_loss *loss, const ar_safetensors *file,
                          (double)dlogits[k], (double)expected[k]);
     }
     check_scaled(where, n, classes, dlogits, scaled);
-    ar_loss_batch(loss, n, classes, logits, labels, scratch, NULL, scaled, false, 0.25);
+    ar_loss_batch(loss, n, classes, logits, labels, NULL, scratch, NULL, scaled, false, 0.25);
     for (int64_t k = 0; k < count; k++)
         if (fabsf(dlogits[k]) > 1e-36f) assert_true(scaled[k] == 0.25f * dlogits[k]);
     free(logits);
@@ -246,7 +246,7 @@ static void test_scaled_subnormal(void **state) {
     float logits[3] = {0, 740, -100}, scaled[3];
     int32_t y = 1;
     double scratch[3];
-    ar_loss_batch(&ar_loss_ce, 1, 3, logits, &y, scratch, NULL, scaled, true, 1);
+    ar_loss_batch(&ar_loss_ce, 1, 3, logits, &y, NULL, scratch, NULL, scaled, true, 1);
     assert_true(scaled[0] >= 0.5f && scaled[0] <= 1 && scaled[1] == -scaled[0] && scaled[2] == 0);
 }
 
