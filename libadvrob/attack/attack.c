@@ -126,6 +126,43 @@ out:
     return status;
 }
 
+static void drop_list(ar_attack_list *list) {
+    for (int32_t i = 0; i < list->count; i++)
+        ar_attack_release(list->attacks[i]);
+    list->count = 0;
+}
+
+/* The attack's members, if it has any, and the number of its runs. */
+static int32_t plan_runs(const advrob_attack *attack, int32_t classes, ar_attack_list *list,
+                         int32_t *runs) {
+    const ar_attack *kind = attack->kind;
+    int32_t status = ADVROB_OK;
+    *runs = 1;
+    if (kind->members != NULL) {
+        status = kind->members(attack->options, classes, list);
+        *runs = list->count;
+    } else if (kind->runs != NULL) {
+        *runs = kind->runs(attack->options, classes);
+    }
+    return status;
+}
+
+int32_t ar_attack_count_runs(const advrob_attack *attack, int32_t classes, int32_t *count) {
+    ar_attack_list list = {.ctx = attack->ctx, .common = attack->common};
+    int32_t status = plan_runs(attack, classes, &list, count);
+    drop_list(&list);
+    return status;
+}
+
+int32_t ar_attack_run_name(const advrob_attack *attack, int32_t classes, int32_t run,
+                           const char **name) {
+    ar_attack_list list = {.ctx = attack->ctx, .common = attack->common};
+    int32_t runs, status = plan_runs(attack, classes, &list, &runs);
+    *name = status >= 0 && run < list.count ? list.attacks[run]->kind->name : attack->kind->name;
+    drop_list(&list);
+    return status;
+}
+
 /* ---- Runs ---- */
 
 /* What several runs leave for the next one, and each sample's worst so far. */
@@ -245,6 +282,8 @@ static int32_t run_all(const advrob_attack *attack, advrob_target *target, ar_at
         else
             AR_TRY(ar_attack_tiles(attack, target, rooms, &part, i));
         merge(&job, i);
+        if (call->after != NULL && !call->after(call->after_arg, i, job.left, job.ids, job.records))
+            break;
     }
     hand_out(&job);
 out:
@@ -274,7 +313,7 @@ static int32_t check_targets(const advrob_attack *attack, const advrob_target *t
 
 int32_t ar_attack_run(const advrob_attack *attack, advrob_target *target, ar_attack_rooms *rooms,
                       const ar_attack_call *call) {
-    int32_t status = ADVROB_OK, runs = 1;
+    int32_t status = ADVROB_OK, runs;
     const ar_attack *kind = attack->kind;
     ar_attack_list list = {.ctx = attack->ctx, .common = attack->common};
     AR_TRY(ar_target_check_labels(target, call->n, call->y));
@@ -283,18 +322,15 @@ int32_t ar_attack_run(const advrob_attack *attack, advrob_target *target, ar_att
     if (kind->needs_gradient && !target->has_backward)
         AR_FAIL(ADVROB_E_UNSUPPORTED, "attack %s needs gradients and the target gives none",
                 kind->name);
-    if (kind->members != NULL) {
-        AR_TRY(kind->members(attack->options, target->classes, &list));
-        runs = list.count;
-    } else if (kind->runs != NULL) {
-        runs = kind->runs(attack->options, target->classes);
-    }
-    if (runs > 1 || list.count > 0)
+    AR_TRY(plan_runs(attack, target->classes, &list, &runs));
+    if (runs > 1 || list.count > 0) {
         AR_TRY(run_all(attack, target, rooms, call, &list, runs));
-    else
+    } else {
         AR_TRY(ar_attack_tiles(attack, target, rooms, call, 0));
+        if (call->after != NULL)
+            (void)call->after(call->after_arg, 0, call->n, call->ids, call->records);
+    }
 out:
-    for (int32_t i = 0; i < list.count; i++)
-        ar_attack_release(list.attacks[i]);
+    drop_list(&list);
     return status;
 }

@@ -108,6 +108,11 @@ typedef struct ar_attack_call {
     int32_t *predictions;
     double *losses;
     ar_attack_record *records;
+    /* Called after each run (restart, target, member of a list) with its samples, by their ids;
+     * false ends the attack there. NULL: not called. Needs `ids` and `records`. */
+    bool (*after)(void *arg, int32_t run, int64_t n, const int64_t *ids,
+                  const ar_attack_record *records);
+    void *after_arg;
 } ar_attack_call;
 
 /* One worker's room, for tiles of `tile` images; all arrays are [tile][values of one image] or
@@ -141,6 +146,12 @@ typedef struct ar_attack_rooms {
  * does not take; E_INVALID targets that are missing, too many, or the label. */
 int32_t ar_attack_run(const advrob_attack *attack, advrob_target *target, ar_attack_rooms *rooms,
                       const ar_attack_call *call);
+
+/* Of how many runs an attack on `classes` classes consists, and the name of the attack that makes a
+ * run: a member of its list, or itself. */
+int32_t ar_attack_count_runs(const advrob_attack *attack, int32_t classes, int32_t *count);
+int32_t ar_attack_run_name(const advrob_attack *attack, int32_t classes, int32_t run,
+                           const char **name);
 
 /* Rooms that serve many runs on one target, one after another: a training step then allocates
  * nothing. free is fine on rooms that are all zeros, and twice. */

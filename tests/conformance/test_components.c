@@ -31,13 +31,17 @@ static int64_t options_seen;
 
 /* ---- One call for all kinds ---- */
 
-static int32_t evaluate_with(const advrob_options *options) {
+static int32_t evaluate_with(const char *kind, const advrob_options *options) {
     advrob_report *report = NULL;
     advrob_target *target = NULL;
+    int32_t status;
     OK(advrob_report_create(ctx, &report));
     OK(advrob_report_add_row(report));
     OK(advrob_target_from_model(model, &target));
-    int32_t status = advrob_report_evaluate(report, target, data, options);
+    if (strcmp(kind, "curve") == 0)
+        status = advrob_report_curve(report, target, data, options);
+    else
+        status = advrob_report_evaluate(report, target, data, options);
     advrob_target_destroy(target);
     advrob_report_destroy(report);
     return status;
@@ -110,8 +114,8 @@ static int32_t make(const char *kind, const char *name, const advrob_options *op
         advrob_context_destroy(made);
         if (status == ADVROB_E_UNSUPPORTED)
             status = ADVROB_OK; /* a level that this machine lacks */
-    } else if (strcmp(kind, "evaluation") == 0) {
-        status = evaluate_with(options);
+    } else if (strcmp(kind, "evaluation") == 0 || strcmp(kind, "curve") == 0) {
+        status = evaluate_with(kind, options);
     } else if (strcmp(kind, "profile") == 0) {
         status = profile_with(options);
     } else if (strcmp(kind, "loss") == 0) {
@@ -124,7 +128,7 @@ static int32_t make(const char *kind, const char *name, const advrob_options *op
 
 static const char *const kinds[] = {"attack",  "compressor", "finetune",  "model",
                                     "dataset", "loss",       "optimizer", "schedule",
-                                    "context", "evaluation", "profile"};
+                                    "context", "evaluation", "curve",     "profile"};
 enum { KINDS = sizeof kinds / sizeof kinds[0] };
 
 /* ---- One option ---- */
@@ -343,7 +347,7 @@ static void check_component(const char *kind, const char *name) {
     assert_int_equal(advrob_option_at(kind, name, -1, NULL, NULL, NULL, NULL, NULL),
                      ADVROB_E_UNKNOWN);
     if (strcmp(kind, "context") == 0 || strcmp(kind, "evaluation") == 0 ||
-        strcmp(kind, "profile") == 0)
+        strcmp(kind, "curve") == 0 || strcmp(kind, "profile") == 0)
         return; /* no name given */
     misspell(name, wrong, sizeof wrong);
     int32_t status = make(kind, wrong, NULL);
