@@ -63,7 +63,8 @@ static void check_passes(const ar_attack *kind) {
             backwards += s.records[i].backwards;
         }
         int64_t checks = s.net.forwards - forwards;
-        assert_int_equal(backwards, s.net.backwards);
+        /* Samples that are done may still be in a block that goes backwards. */
+        assert_true(backwards <= s.net.backwards);
         if (kind->runs == NULL && kind->members == NULL)
             assert_int_equal(checks, s.n);
         else
@@ -381,7 +382,7 @@ static void check_targeted(const ar_attack *kind) {
         for (int32_t k = 0; norm_at(kind, k) != NULL; k++)
             for (int32_t e = 0; e < 4; e++) {
                 snprintf(words, sizeof words, "targeted=1 norm=%s epsilon=%g", norm_at(kind, k),
-                         e * 0.2);
+                         e * e / 3.0);
                 int32_t now = run(&s, kind, words, true);
                 if (e == 0) assert_int_equal(now, 0);
                 reached = now > reached ? now : reached;

@@ -23,7 +23,7 @@ static inline advrob_attack *make(advrob_context *ctx, const ar_attack *kind, co
     advrob_options *options = NULL;
     advrob_attack *attack = NULL;
     test_ok(ar_options_create(NULL, NULL, &options));
-    snprintf(text, sizeof text, "steps=8 queries=60 targets=2 %s", words);
+    snprintf(text, sizeof text, "steps=8 queries=60 targets=2 learning_rate=0.1 %s", words);
     for (char *word = strtok_r(text, " ", &rest); word != NULL; word = strtok_r(NULL, " ", &rest)) {
         char *value = strchr(word, '=');
         *value = 0;
