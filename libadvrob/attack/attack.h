@@ -213,7 +213,8 @@ void ar_attack_rng(const ar_attack_tile *tile, int32_t slot, int32_t step, ar_rn
 /* A block of the room's samples, [first, first + n): */
 /* logits */
 int32_t ar_attack_forward(const ar_attack_tile *tile, int32_t first, int32_t n);
-/* gradient, from dlogits, after forward; as often as wanted */
+/* gradient, from dlogits, after forward; as often as wanted. It is counted for samples that are not
+ * done: those that are may still be in the block. */
 int32_t ar_attack_backward(const ar_attack_tile *tile, int32_t first, int32_t n);
 /* logits, losses and the gradient of `loss`, whose size means nothing: each sample's own power of
  * two, unless the option "eot" makes it a mean */
