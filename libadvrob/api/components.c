@@ -144,6 +144,18 @@ static const ar_option_table *curve_table(int32_t i, int32_t part, const char **
     return part == 0 ? &ar_curve_options : NULL;
 }
 
+static void check_at(int32_t i, const char **name, const char **help) {
+    (void)i;
+    *name = "check";
+    *help = "whether accuracies under attack can be believed";
+}
+
+static const ar_option_table *check_table(int32_t i, int32_t part, const char **prefix) {
+    (void)i;
+    *prefix = "";
+    return part == 0 ? &ar_check_options : NULL;
+}
+
 static void profile_at(int32_t i, const char **name, const char **help) {
     (void)i;
     *name = "profile";
@@ -183,6 +195,7 @@ static const kind kinds[] = {
     {"context", one, context_at, context_table},
     {"evaluation", one, evaluation_at, evaluation_table},
     {"curve", one, curve_at, curve_table},
+    {"check", one, check_at, check_table},
     {"profile", one, profile_at, profile_table},
     {"report", report_count, report_at, report_table},
 };

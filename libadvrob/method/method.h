@@ -1,5 +1,5 @@
 /* method: fine-tune recipes, one objective a file, and evaluation. Others may also include
- * evaluate.h. */
+ * evaluate.h and masking.h. */
 #ifndef AR_METHOD_H
 #define AR_METHOD_H
 
@@ -7,6 +7,7 @@
 
 #include "attack/attack.h"
 #include "evaluate.h"
+#include "masking.h"
 #include "train/train.h"
 
 /* A recipe: how its objective is made for a model. The options common to all recipes are

@@ -174,20 +174,17 @@ out:
 
 static int32_t check_columns(const ar_records *r, const advrob_report *file, int32_t attacks) {
     char column[AR_LABEL + 16];
-    const char *text = "";
-    for (int32_t c = 0; c < FIXED + attacks; c++) {
+    const ar_cell *cell = ar_report_get(file, 0, columns[0]);
+    const bool text = cell != NULL && cell->kind == ADVROB_TYPE_STR;
+    int32_t status = check_digest(r, text ? cell->text : "");
+    for (int32_t c = 0; c < FIXED + attacks && status >= 0; c++) {
         ar_format(column, sizeof column, "%s_prediction", c < FIXED ? "" : r->labels[c - FIXED]);
         const char *wanted = c < FIXED ? columns[c] : column;
-        if (c < file->column_count && strcmp(file->columns[c], wanted) == 0) continue;
-        if (c == 0) return check_digest(r, "");
-        /* Attacks of other labels have other columns: then it is the digest that says so. */
-        const ar_cell *cell = ar_report_get(file, 0, columns[0]);
-        if (cell != NULL && cell->kind == ADVROB_TYPE_STR) text = cell->text;
-        int32_t status = check_digest(r, text);
-        return status < 0 ? status
-                          : ar_error(ADVROB_E_FORMAT, "%.200s: no column \"%s\"", r->path, wanted);
+        if (c >= file->column_count || strcmp(file->columns[c], wanted) != 0)
+            status = ar_error(ADVROB_E_FORMAT, "%.200s: column %d is not \"%s\"", r->path, c + 1,
+                              wanted);
     }
-    return ADVROB_OK;
+    return status;
 }
 
 /* Whole groups, up to the first that a budget in minutes has left unfinished: one in passes was not

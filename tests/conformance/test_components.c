@@ -40,6 +40,8 @@ static int32_t evaluate_with(const char *kind, const advrob_options *options) {
     OK(advrob_target_from_model(model, &target));
     if (strcmp(kind, "curve") == 0)
         status = advrob_report_curve(report, target, data, options);
+    else if (strcmp(kind, "check") == 0)
+        status = advrob_report_check(report, target, NULL, data, options);
     else
         status = advrob_report_evaluate(report, target, data, options);
     advrob_target_destroy(target);
@@ -114,7 +116,8 @@ static int32_t make(const char *kind, const char *name, const advrob_options *op
         advrob_context_destroy(made);
         if (status == ADVROB_E_UNSUPPORTED)
             status = ADVROB_OK; /* a level that this machine lacks */
-    } else if (strcmp(kind, "evaluation") == 0 || strcmp(kind, "curve") == 0) {
+    } else if (strcmp(kind, "evaluation") == 0 || strcmp(kind, "curve") == 0 ||
+               strcmp(kind, "check") == 0) {
         status = evaluate_with(kind, options);
     } else if (strcmp(kind, "profile") == 0) {
         status = profile_with(options);
@@ -128,7 +131,8 @@ static int32_t make(const char *kind, const char *name, const advrob_options *op
 
 static const char *const kinds[] = {"attack",  "compressor", "finetune",  "model",
                                     "dataset", "loss",       "optimizer", "schedule",
-                                    "context", "evaluation", "curve",     "profile"};
+                                    "context", "evaluation", "curve",     "check",
+                                    "profile"};
 enum { KINDS = sizeof kinds / sizeof kinds[0] };
 
 /* ---- One option ---- */
@@ -347,7 +351,7 @@ static void check_component(const char *kind, const char *name) {
     assert_int_equal(advrob_option_at(kind, name, -1, NULL, NULL, NULL, NULL, NULL),
                      ADVROB_E_UNKNOWN);
     if (strcmp(kind, "context") == 0 || strcmp(kind, "evaluation") == 0 ||
-        strcmp(kind, "curve") == 0 || strcmp(kind, "profile") == 0)
+        strcmp(kind, "curve") == 0 || strcmp(kind, "check") == 0 || strcmp(kind, "profile") == 0)
         return; /* no name given */
     misspell(name, wrong, sizeof wrong);
     int32_t status = make(kind, wrong, NULL);

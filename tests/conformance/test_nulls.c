@@ -342,6 +342,9 @@ static void test_reports(void **state) {
     NO(advrob_report_curve(NULL, target, data, NULL));
     NO(advrob_report_curve(report, NULL, data, NULL));
     NO(advrob_report_curve(report, target, NULL, NULL));
+    NO(advrob_report_check(NULL, target, NULL, data, NULL));
+    NO(advrob_report_check(report, NULL, NULL, data, NULL));
+    NO(advrob_report_check(report, target, NULL, NULL, NULL));
     NO(advrob_report_profile(NULL, model, NULL));
     NO(advrob_report_profile(report, NULL, NULL));
     NO(advrob_report_write(NULL, "/"));

@@ -315,13 +315,29 @@ static void scenario_report(run *r) {
     MAKE(r, r->reports[0], advrob_report_create(r->ctx, &r->reports[0]));
     fill_report(r);
     if (r->over) return;
+    CALL(r, advrob_options_set_str(r->options[0], "records", path_of("records.csv")));
+    CALL(r, advrob_options_set_i64(r->options[0], "steps", 1));
+    CALL(r, advrob_options_set_i64(r->options[0], "per_class", 1));
+    (void)remove(path_of("records.csv"));
     CALL(r, advrob_report_evaluate(r->reports[0], r->targets[0], r->data[0], r->options[0]));
+    CALL(r, advrob_report_evaluate(r->reports[0], r->targets[0], r->data[0], r->options[0]));
+    CALL(r, advrob_options_set_i64(r->options[1], "queries", 2));
+    CALL(r, advrob_options_set_i64(r->options[1], "images", 5));
+    CALL(r, advrob_report_check(r->reports[0], r->targets[0], r->targets[0], r->data[0],
+                                r->options[1]));
+    const char *verdict = NULL;
+    CALL(r, advrob_report_get_str(r->reports[0], 1, "verdict", &verdict));
+    look_at_text(r, verdict);
+    new_options(r, 2);
+    if (r->over) return;
+    CALL(r, advrob_options_append(r->options[2], "attacks", "fgsm", NULL));
+    CALL(r, advrob_report_curve(r->reports[0], r->targets[0], r->data[0], r->options[2]));
     CALL(r, advrob_report_write(r->reports[0], path_of("report.json")));
     CALL(r, advrob_report_write(r->reports[0], path_of("report.csv")));
     MAKE(r, r->reports[1], advrob_report_create(r->ctx, &r->reports[1]));
     CALL(r, advrob_report_read_csv(r->reports[1], path_of("report.csv")));
     int32_t rows = advrob_report_rows(r->reports[1]);
-    assert_int_equal(rows, 2);
+    assert_int_equal(rows, 2 + 5);
     double accuracy = -1;
     const char *text = NULL;
     assert_int_equal(advrob_report_get_f64(r->reports[1], 1, "worst_accuracy", &accuracy),
