@@ -147,9 +147,10 @@ static void step_l2(const ar_attack_tile *tile, double epsilon, double step, flo
     for (int64_t c = 0; c < channels; c++) {
         const int64_t at = c * pixels;
         const double unit = target->unit[c];
-        const float factor = slope > 0 ? (float)(step * unit * unit / sqrt(slope)) : 0;
+        /* In double: the factor of a tiny gradient may be more than a float holds. */
+        const double factor = slope > 0 ? step * unit * unit / sqrt(slope) : 0;
         for (int64_t k = at; k < at + pixels; k++)
-            g[k] = x[k] + factor * g[k];
+            g[k] = (float)((double)x[k] + factor * (double)g[k]);
         first += squares(pixels, 1 / unit, g + at, from + at);
     }
     for (int64_t c = 0; c < channels; c++) {

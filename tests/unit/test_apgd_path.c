@@ -24,6 +24,7 @@ typedef struct script {
     float x[PATH][PIXELS]; /* its image */
     float answer[PIXELS];
     int32_t lattice;
+    float slope; /* size of the gradient; 0: 1 */
     const ar_attack_rooms *rooms;
 } script;
 
@@ -45,8 +46,8 @@ static int32_t forward(void *user, int64_t n, const float *x, float *logits) {
 static int32_t backward(void *user, int64_t n, const float *x, const float *dlogits, float *dx) {
     const script *s = user;
     (void)n, (void)x, (void)dlogits;
-    dx[0] = s->pass % 2 ? 1 : -1;
-    dx[1] = s->pass % 3 ? 3 : -3;
+    dx[0] = s->pass % 2 ? s->slope : -s->slope;
+    dx[1] = s->pass % 3 ? 3 * s->slope : -3 * s->slope;
     return 0;
 }
 
@@ -67,6 +68,7 @@ static void run_script(script *s, const char *text) {
     test_ok(ar_attack_rooms_create(attack, target, 1, &rooms));
     s->rooms = &rooms;
     s->pass = 0;
+    if (s->slope == 0) s->slope = 1;
     ar_attack_call call = {.n = 1, .x = x, .y = &y, .adversarial = s->answer};
     test_ok(ar_attack_run(attack, target, &rooms, &call));
     assert_int_equal(s->pass, PATH);
@@ -155,11 +157,25 @@ static void test_path(void **state) {
         }
 }
 
+/* In l2 the size of the gradient says nothing, however small it is. */
+static void test_tiny_gradient(void **state) {
+    static script one = {.slope = 1}, tiny = {.slope = 1e-41f};
+    (void)state;
+    for (int32_t k = 0; k < PATH; k++)
+        one.margins[k] = tiny.margins[k] = -5 + 0.01 * k;
+    run_script(&one, SCRIPTED "norm=l2");
+    run_script(&tiny, SCRIPTED "norm=l2");
+    for (int32_t k = 0; k < PATH; k++)
+        for (int32_t i = 0; i < PIXELS; i++)
+            assert_true(fabsf(one.x[k][i] - tiny.x[k][i]) < 1e-3f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_checkpoints),
         cmocka_unit_test(test_answer),
         cmocka_unit_test(test_path),
+        cmocka_unit_test(test_tiny_gradient),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
