@@ -213,7 +213,8 @@ void ar_attack_rng(const ar_attack_tile *tile, int32_t slot, int32_t step, ar_rn
 /* A block of the room's samples, [first, first + n): */
 /* logits */
 int32_t ar_attack_forward(const ar_attack_tile *tile, int32_t first, int32_t n);
-/* gradient, from dlogits, after forward; as often as wanted */
+/* gradient, from dlogits, after forward; as often as wanted. It is counted for samples that are not
+ * done: those that are may still be in the block. */
 int32_t ar_attack_backward(const ar_attack_tile *tile, int32_t first, int32_t n);
 /* logits, losses and the gradient of `loss`, whose size means nothing: each sample's own power of
  * two, unless the option "eot" makes it a mean */
@@ -269,6 +270,25 @@ typedef struct ar_pgd_settings {
     bool clip, early_stop;
 } ar_pgd_settings;
 int32_t ar_pgd_tile(const ar_attack_tile *tile, const ar_pgd_settings *settings);
+
+/* apgd.c: what apgd and apgd_t share. */
+typedef struct ar_apgd_settings {
+    const ar_loss *loss;
+    double epsilon, rho; /* rho: share of steps that must raise the loss */
+    int64_t steps;
+    bool random_start, early_stop;
+} ar_apgd_settings;
+/* What is kept of a sample; images follow. */
+typedef struct ar_apgd_state {
+    double step, loss, best, checked, fooled_loss; /* losses: last, largest, that at a checkpoint */
+    int64_t rises;                                 /* of the loss, since the last checkpoint */
+    bool reduced, fooled; /* whether the last checkpoint halved the step; ever fooled */
+} ar_apgd_state;
+size_t ar_apgd_state_size(const advrob_target *target);
+/* Looks at the images: what is fooled already is done, and with rank >= 0 the others' losses aim at
+ * the class that has, of those that are not the label, the largest logit but `rank`. */
+int32_t ar_apgd_look(const ar_attack_tile *tile, int32_t rank, int32_t *live);
+int32_t ar_apgd_tile(const ar_attack_tile *tile, const ar_apgd_settings *settings, int32_t live);
 
 #define AR_ATTACK(name) extern const ar_attack ar_attack_##name;
 #include "attacks.inc"

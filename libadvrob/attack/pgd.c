@@ -58,14 +58,16 @@ static void start(const ar_attack_tile *tile, const ar_pgd_settings *s, int32_t 
     ar_attack_settle(tile, 0, live);
 }
 
-/* The block's gradient becomes what momentum makes of it. */
+/* The block's gradient becomes what momentum makes of it; the norms are those of gradients by the
+ * pixel. */
 static void gather_speed(const ar_attack_tile *tile, double momentum, int32_t first, int32_t n) {
     int64_t size = ar_shape_count(tile->target->shape);
+    const int32_t pixels = ar_shape_pixels(tile->target->shape);
     for (int32_t i = 0; i < n; i++) {
         float *g = tile->room->gradient + i * size, *v = velocity(tile, first + i);
         double sum = 0;
         for (int64_t k = 0; k < size; k++)
-            sum += fabs((double)g[k]);
+            sum += fabs((double)g[k]) * tile->target->unit[k / pixels];
         for (int64_t k = 0; k < size; k++) {
             double fresh = sum > 0 ? (double)g[k] / sum : 0;
             g[k] = v[k] = (float)(momentum * (double)v[k] + fresh);

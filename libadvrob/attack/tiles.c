@@ -122,7 +122,7 @@ int32_t ar_attack_forward(const ar_attack_tile *tile, int32_t first, int32_t n) 
 int32_t ar_attack_backward(const ar_attack_tile *tile, int32_t first, int32_t n) {
     ar_attack_room *room = tile->room;
     for (int32_t i = first; i < first + n; i++)
-        room->backwards[room->slot[i]]++;
+        room->backwards[room->slot[i]] += !room->done[room->slot[i]];
     return tile->target->backward(tile->target, room->session, n, image(room->x, tile, first),
                                   room->dlogits, room->gradient);
 }
