@@ -63,8 +63,8 @@ static inline double pace(const plane *p, double slope, double unit) {
 }
 
 static inline double room_of(const plane *p, const float *x, double side, int64_t i) {
-    bool up = side * (double)p->g[i] > 0;
-    return up ? (double)p->high[i] - (double)x[i] : (double)x[i] - (double)p->low[i];
+    double above = (double)p->high[i] - (double)x[i], below = (double)x[i] - (double)p->low[i];
+    return side * (double)p->g[i] > 0 ? above : below;
 }
 
 static inline double change_of(const plane *p, const projection *to, const float *x, double unit,
