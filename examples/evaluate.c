@@ -4,21 +4,24 @@
  *     evaluate --model net.safetensors --data DIR --attack autoattack_lite --epsilon 8/255
  *              --min-robust 0.45 [--dataset NAME] [--norm linf|l2] [--images N] [--options TEXT]
  *              [--records FILE] [--json FILE] [--check 0] [--name TEXT] [--threads N]
+ *              [--source FILE]
  *
  * Exit status: 0 the share is met, 1 it is not met or the number is unreliable, 2 bad use or an
  * error. --attack may be given several times: an image has to withstand all. --options has further
  * options of the attacks ("steps=50 restarts=2"). With --records FILE an evaluation that was killed
  * goes on when the same command is given again. --json writes the figures under RobustBench's
- * names. --check 0 leaves out the checks for masked gradients. */
+ * names. --check 0 leaves out the checks for masked gradients. --source FILE is a net of the same
+ * images: attacks with transfer=1 run on it, and the checks try its images too. */
 #include "common.h"
 
 #include <math.h>
 #include <stdbool.h>
 #include <unistd.h>
 
-enum { MOST_ATTACKS = 8, NAMES = 13 };
+enum { MOST_ATTACKS = 8, NAMES = 14 };
 enum {
     MODEL,
+    SOURCE,
     DATA,
     DATASET,
     EPSILON,
@@ -32,9 +35,9 @@ enum {
     NAME,
     THREADS
 };
-static const char *const names[NAMES] = {"model",  "data",       "dataset", "epsilon", "norm",
-                                         "images", "min-robust", "options", "records", "json",
-                                         "check",  "name",       "threads"};
+static const char *const names[NAMES] = {"model", "source", "data",       "dataset", "epsilon",
+                                         "norm",  "images", "min-robust", "options", "records",
+                                         "json",  "check",  "name",       "threads"};
 
 typedef struct job {
     const char *value[NAMES];
@@ -60,7 +63,7 @@ static void refuse(const char *what, const char *which) {
             "usage: evaluate --model FILE --data DIR --attack NAME --epsilon E --min-robust SHARE\n"
             "                [--dataset NAME] [--norm linf|l2] [--images N] [--options TEXT]\n"
             "                [--records FILE] [--json FILE] [--check 0] [--name TEXT] "
-            "[--threads N]\n");
+            "[--threads N] [--source FILE]\n");
     exit(2);
 }
 
@@ -135,6 +138,17 @@ static void open_all(job *j) {
     advrob_options_destroy(o);
 }
 
+static void add_source(job *j) {
+    advrob_model *model = NULL;
+    advrob_target *source = NULL;
+    if (j->value[SOURCE] == NULL) return;
+    need(advrob_model_load(j->ctx, j->value[SOURCE], NULL, &model));
+    need(advrob_target_from_model(model, &source));
+    need(advrob_target_set_source(j->target, source));
+    advrob_target_destroy(source);
+    advrob_model_destroy(model);
+}
+
 /* Options of one attack; an attack that has no norm finds out what it is told itself. */
 static advrob_options *attack_options(const job *j) {
     const char *further = j->value[OPTIONS];
@@ -158,7 +172,7 @@ static void measure(job *j) {
     o = options("");
     need(advrob_options_set_text(o, "epsilon", j->value[EPSILON]));
     need(advrob_options_set_str(o, "norm", j->value[NORM]));
-    need(advrob_report_check(j->report, j->target, NULL, j->test, o));
+    need(advrob_report_check(j->report, j->target, j->test, o));
     advrob_options_destroy(o);
 }
 
@@ -241,6 +255,7 @@ int main(int argc, char **argv) {
     job j = {.attack_count = 0};
     parse(&j, argc, argv);
     open_all(&j);
+    add_source(&j);
     measure(&j);
     int status = print_all(&j);
     if (j.value[JSON] != NULL) write_json(&j);

@@ -96,12 +96,13 @@ ADVROB_API int32_t advrob_report_curve(advrob_report *report, advrob_target *tar
  * from robustness, "verdict" = "reliable" or "unreliable", and "reasons" (one text, "; " between;
  * empty for none). Of the first "images" images of `test`, of those that are right when clean:
  * "check_clean_accuracy", under FGSM, PGD and Square "check_fgsm_accuracy", "check_pgd_accuracy",
- * "check_square_accuracy", on PGD's images of `source` "check_transfer_accuracy", and under PGD in
- * half of the box "check_large_accuracy" (at "check_large_epsilon"; chance there is
- * "check_chance"). Of all images "check_pgd_raw_accuracy" (right under PGD, whether or not when
- * clean), "check_zero_gradients" (share of images whose gradient is 0), "check_noise" (largest
- * difference of logits over 5 passes, relative) and "check_unsteady" (share of images whose
- * prediction differs between them). What was not measured has no cell.
+ * "check_square_accuracy", on PGD's images of the target's source, if it has one,
+ * "check_transfer_accuracy", and under PGD in half of the box "check_large_accuracy" (at
+ * "check_large_epsilon"; chance there is "check_chance"). Of all images "check_pgd_raw_accuracy"
+ * (right under PGD, whether or not when clean), "check_zero_gradients" (share of images whose
+ * gradient is 0), "check_noise" (largest difference of logits over 5 passes, relative) and
+ * "check_unsteady" (share of images whose prediction differs between them). What was not measured
+ * has no cell.
  *
  * Flags, 0 or 1: "flag_square_stronger", "flag_transfer_stronger" (than FGSM and PGD together),
  * "flag_fgsm_stronger" (than PGD), "flag_above_clean", "flag_large_epsilon" (accuracy above
@@ -110,14 +111,11 @@ ADVROB_API int32_t advrob_report_curve(advrob_report *report, advrob_target *tar
  * differ when it is by more than a point and more than 3 standard errors of the paired difference.
  * Sources: arXiv 1802.00420, section 3.1; arXiv 1902.06705, section 5.
  *
- * source: a target of the same images, classes, box and units whose gradients are used for
- * transfer; NULL: no transfer. Options: "epsilon" (pixels), "norm" (linf, l2), "images" (0: all),
- * "steps" (of PGD), "queries" (of Square; 0: no Square), "seed", "batch_size". Errors: those of
- * advrob_attack_run, E_SHAPE, E_INVALID (no row; another box of the source). On error the row is
- * unchanged. */
+ * Options: "epsilon" (pixels), "norm" (linf, l2), "images" (0: all), "steps" (of PGD), "queries"
+ * (of Square; 0: no Square), "seed", "batch_size". Errors: those of advrob_attack_run, E_SHAPE,
+ * E_INVALID (no row). On error the row is unchanged. */
 ADVROB_API int32_t advrob_report_check(advrob_report *report, advrob_target *target,
-                                       advrob_target *source, const advrob_dataset *test,
-                                       const advrob_options *options);
+                                       const advrob_dataset *test, const advrob_options *options);
 
 /* Milliseconds of one forward pass of the model at the given batch size, best of `repeats`. */
 ADVROB_API int32_t advrob_model_latency(const advrob_model *model, int64_t batch, int32_t repeats,

@@ -46,6 +46,13 @@ ADVROB_API int32_t advrob_target_set_box(advrob_target *target, const double *lo
  * Errors: E_RANGE (0 to 65535). */
 ADVROB_API int32_t advrob_target_set_lattice(advrob_target *target, int32_t steps);
 
+/* Attacks with the option "transfer" run on `source`, a target of the same images, classes, box and
+ * units (a float net for its quantized one, a net of one's own for a program that gives no
+ * gradients), and only their answers are tried on `target`. The target keeps the source; NULL takes
+ * it away. Not while the target is attacked. Errors: E_SHAPE, E_INVALID (another box; a source that
+ * has a source). */
+ADVROB_API int32_t advrob_target_set_source(advrob_target *target, advrob_target *source);
+
 /* Gives up the target; its model thaws with the last one on it. NULL is fine. */
 ADVROB_API void advrob_target_destroy(advrob_target *target);
 

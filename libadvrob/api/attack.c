@@ -31,6 +31,11 @@ int32_t advrob_target_set_lattice(advrob_target *target, int32_t steps) {
     AR_API(target->ctx, ar_target_set_lattice(target, steps));
 }
 
+int32_t advrob_target_set_source(advrob_target *target, advrob_target *source) {
+    AR_API_PRESENT(target);
+    AR_API(target->ctx, ar_target_set_source(target, source));
+}
+
 void advrob_target_destroy(advrob_target *target) {
     ar_target_release(target);
 }

@@ -86,6 +86,7 @@ static int32_t hand_down(const ar_attack_common *common, const ar_attack *kind,
     if (lists(kind, "norm")) AR_TRY(ar_options_set_str(options, "norm", common->norm));
     if (lists(kind, "eot") && common->eot > 0)
         AR_TRY(ar_options_set_i64(options, "eot", common->eot));
+    AR_TRY(ar_options_set_i64(options, "transfer", common->transfer));
     if (lists(kind, "seed")) {
         AR_TRY(ar_options_set_i64(options, "seed", common->seed));
         AR_TRY(ar_options_set_i64(options, "first_sample", common->first_sample));
@@ -256,6 +257,41 @@ static void hand_out(const runs_job *job) {
     }
 }
 
+/* The answers that an attack found on the target's source are the target's to judge. */
+static int32_t judge_answers(const advrob_attack *attack, advrob_target *target,
+                             const ar_attack_call *call) {
+    int32_t status = ADVROB_OK;
+    size_t values = 0;
+    void *logits = NULL;
+    const ar_loss *loss = call->loss != NULL ? call->loss : attack->loss;
+    ar_arena arena;
+    ar_arena_init(&arena, &target->ctx->memory);
+    if (!ar_mul((size_t)call->n, (size_t)target->classes, &values))
+        AR_FAIL(ADVROB_E_OVERFLOW, "attack: the logits of %lld images do not fit",
+                (long long)call->n);
+    AR_TRY(ar_arena_alloc(&arena, values, sizeof(float), "attack's logits", &logits));
+    AR_TRY(ar_target_forward(target, call->n, call->adversarial, logits));
+    for (int64_t i = 0; i < call->n; i++) {
+        const float *z = (const float *)logits + i * target->classes;
+        const int32_t aim = call->targets != NULL ? call->targets[i] : -1;
+        ar_attack_record *record = &call->records[i];
+        record->prediction = ar_argmax(target->classes, z);
+        record->fooled = aim >= 0 ? record->prediction == aim : record->prediction != call->y[i];
+        record->loss = loss->sample(target->classes, z, call->y[i], aim, NULL);
+    }
+out:
+    ar_arena_free(&arena);
+    return status;
+}
+
+/* One run on the samples that still hold. */
+static int32_t run_one(const advrob_attack *attack, advrob_target *target, ar_attack_rooms *rooms,
+                       const ar_attack_call *call, int32_t run) {
+    if (!attack->common->transfer) return ar_attack_tiles(attack, target, rooms, call, run);
+    int32_t status = ar_attack_tiles(attack, target->source, NULL, call, run);
+    return status < 0 ? status : judge_answers(attack, target, call);
+}
+
 static int32_t run_all(const advrob_attack *attack, advrob_target *target, ar_attack_rooms *rooms,
                        const ar_attack_call *call, const ar_attack_list *list, int32_t runs) {
     int32_t status = ADVROB_OK;
@@ -280,7 +316,7 @@ static int32_t run_all(const advrob_attack *attack, advrob_target *target, ar_at
         if (list->count > 0)
             AR_TRY(ar_attack_run(list->attacks[i], target, NULL, &part));
         else
-            AR_TRY(ar_attack_tiles(attack, target, rooms, &part, i));
+            AR_TRY(run_one(attack, target, rooms, &part, i));
         merge(&job, i);
         if (call->after != NULL && !call->after(call->after_arg, i, job.left, job.ids, job.records))
             break;
@@ -289,6 +325,24 @@ static int32_t run_all(const advrob_attack *attack, advrob_target *target, ar_at
 out:
     ar_arena_free(&arena);
     return status;
+}
+
+static int32_t check_gradients(const advrob_attack *attack, const advrob_target *target) {
+    const char *name = attack->kind->name;
+    const advrob_target *source = attack->common->transfer ? target->source : target;
+    if (source == NULL)
+        return ar_error(ADVROB_E_INVALID,
+                        "attack %s is a transfer and the target has no source; call "
+                        "advrob_target_set_source",
+                        name);
+    if (source->lattice != target->lattice)
+        return ar_error(ADVROB_E_INVALID,
+                        "attack %s: the source has a lattice of %d steps, the target one of %d",
+                        name, source->lattice, target->lattice);
+    if (attack->kind->needs_gradient && !source->has_backward)
+        return ar_error(ADVROB_E_UNSUPPORTED, "attack %s needs gradients and the %s gives none",
+                        name, source == target ? "target" : "source");
+    return ADVROB_OK;
 }
 
 static int32_t check_targets(const advrob_attack *attack, const advrob_target *target,
@@ -314,16 +368,13 @@ static int32_t check_targets(const advrob_attack *attack, const advrob_target *t
 int32_t ar_attack_run(const advrob_attack *attack, advrob_target *target, ar_attack_rooms *rooms,
                       const ar_attack_call *call) {
     int32_t status = ADVROB_OK, runs;
-    const ar_attack *kind = attack->kind;
     ar_attack_list list = {.ctx = attack->ctx, .common = attack->common};
     AR_TRY(ar_target_check_labels(target, call->n, call->y));
     AR_TRY(ar_target_check_pixels(target, call->n, call->x));
     AR_TRY(check_targets(attack, target, call));
-    if (kind->needs_gradient && !target->has_backward)
-        AR_FAIL(ADVROB_E_UNSUPPORTED, "attack %s needs gradients and the target gives none",
-                kind->name);
+    AR_TRY(check_gradients(attack, target));
     AR_TRY(plan_runs(attack, target->classes, &list, &runs));
-    if (runs > 1 || list.count > 0) {
+    if (runs > 1 || list.count > 0 || attack->common->transfer) {
         AR_TRY(run_all(attack, target, rooms, call, &list, runs));
     } else {
         AR_TRY(ar_attack_tiles(attack, target, rooms, call, 0));

@@ -20,7 +20,7 @@ enum { AR_NORM_LINF, AR_NORM_L2 };
  * pixels: epsilon * target->unit[c] in channel c. */
 typedef struct ar_attack_common {
     double epsilon;
-    int64_t targeted, eot, first_sample, seed;
+    int64_t targeted, transfer, eot, first_sample, seed;
     const char *norm, *loss;
 } ar_attack_common;
 
@@ -33,6 +33,9 @@ typedef struct ar_attack_common {
 #define AR_ATTACK_LOSS AR_STR(ar_attack_common, loss, "ce", "ce|margin|dlr", "loss that is raised")
 #define AR_ATTACK_TARGETED \
     AR_I64(ar_attack_common, targeted, 0, 0, 1, "towards given classes, not merely away")
+#define AR_ATTACK_TRANSFER \
+    AR_I64(ar_attack_common, transfer, 0, 0, 1, \
+           "run on the target's source; only its answers are tried on the target")
 #define AR_ATTACK_EOT \
     AR_I64(ar_attack_common, eot, 1, 1, 10000, \
            "passes whose mean is one gradient, for targets that answer at random")

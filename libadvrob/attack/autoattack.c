@@ -17,6 +17,7 @@ static const ar_option entries[] = {
     AR_STR(autoattack_options, version, "standard", "standard|plus|rand",
            "plus: more restarts and losses; rand: for targets that answer at random"),
     AR_ATTACK_DRAWS,
+    AR_ATTACK_TRANSFER,
 };
 static const ar_option_table table = AR_TABLE(autoattack_options, entries);
 

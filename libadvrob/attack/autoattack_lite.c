@@ -14,6 +14,7 @@ static const ar_option entries[] = {
     AR_I64(lite_options, targets, 3, 1, 100000, "classes that targeted APGD aims at"),
     AR_I64(lite_options, queries, 1000, 0, 100000000, "squares that are tried"),
     AR_ATTACK_DRAWS,
+    AR_ATTACK_TRANSFER,
 };
 static const ar_option_table table = AR_TABLE(lite_options, entries);
 

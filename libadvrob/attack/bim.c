@@ -18,6 +18,7 @@ static const ar_option entries[] = {
     AR_I64(bim_options, early_stop, 0, 0, 1, "stop a sample once it is fooled"),
     AR_ATTACK_TARGETED,
     AR_ATTACK_EOT,
+    AR_ATTACK_TRANSFER,
 };
 static const ar_option_table table = AR_TABLE(bim_options, entries);
 

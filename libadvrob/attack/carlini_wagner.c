@@ -24,6 +24,7 @@ static const ar_option entries[] = {
     AR_I64(cw_options, abort_early, 1, 0, 1,
            "leave a constant when a tenth of its steps won nothing"),
     AR_ATTACK_TARGETED,
+    AR_ATTACK_TRANSFER,
 };
 static const ar_option_table table = AR_TABLE(cw_options, entries);
 

@@ -14,6 +14,7 @@ typedef struct deepfool_options {
 
 static const ar_option entries[] = {
     AR_ATTACK_FARTHEST,
+    AR_ATTACK_TRANSFER,
     AR_STR(ar_attack_common, norm, "l2", "l2|linf", "norm of the distance"),
     AR_I64(deepfool_options, steps, 50, 1, 1000000, "steps at most"),
     AR_F64(deepfool_options, overshoot, 0.02, 0, 10, "part of the way that is gone beyond"),

@@ -24,6 +24,7 @@ static const ar_option entries[] = {
     AR_F64(fab_options, backward_step, 0.9, 0, 1,
            "part of the way from the image that is kept once over the boundary (beta)"),
     AR_ATTACK_DRAWS,
+    AR_ATTACK_TRANSFER,
 };
 static const ar_option_table table = AR_TABLE(fab_options, entries);
 

@@ -11,6 +11,7 @@ static const ar_option entries[] = {
     AR_ATTACK_EPSILON,  AR_ATTACK_LOSS,
     AR_ATTACK_NORM,     AR_I64(fgsm_options, clip, 1, 0, 1, "stay within the box of valid pixels"),
     AR_ATTACK_TARGETED, AR_ATTACK_EOT,
+    AR_ATTACK_TRANSFER,
 };
 static const ar_option_table table = AR_TABLE(fgsm_options, entries);
 

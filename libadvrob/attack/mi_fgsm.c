@@ -19,6 +19,7 @@ static const ar_option entries[] = {
     AR_I64(mi_fgsm_options, early_stop, 0, 0, 1, "stop a sample once it is fooled"),
     AR_ATTACK_TARGETED,
     AR_ATTACK_EOT,
+    AR_ATTACK_TRANSFER,
 };
 static const ar_option_table table = AR_TABLE(mi_fgsm_options, entries);
 

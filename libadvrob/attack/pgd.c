@@ -25,6 +25,7 @@ static const ar_option entries[] = {
     AR_ATTACK_TARGETED,
     AR_ATTACK_EOT,
     AR_ATTACK_DRAWS,
+    AR_ATTACK_TRANSFER,
 };
 static const ar_option_table table = AR_TABLE(pgd_options, entries);
 

@@ -17,6 +17,7 @@ static const ar_option entries[] = {
     AR_ATTACK_TARGETED,
     AR_ATTACK_EOT,
     AR_ATTACK_DRAWS,
+    AR_ATTACK_TRANSFER,
 };
 static const ar_option_table table = AR_TABLE(rs_fgsm_options, entries);
 

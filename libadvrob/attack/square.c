@@ -24,6 +24,7 @@ static const ar_option entries[] = {
     AR_I64(square_options, restarts, 1, 1, 10000, "runs, of which each sample's worst is kept"),
     AR_ATTACK_TARGETED,
     AR_ATTACK_DRAWS,
+    AR_ATTACK_TRANSFER,
 };
 static const ar_option_table table = AR_TABLE(square_options, entries);
 

@@ -11,7 +11,7 @@ enum {
     AR_TRIAL_FGSM,
     AR_TRIAL_PGD,
     AR_TRIAL_SQUARE,
-    AR_TRIAL_TRANSFER, /* PGD's images of another target */
+    AR_TRIAL_TRANSFER, /* PGD's images of the source */
     AR_TRIAL_LARGE,    /* PGD in half the box */
     AR_TRIALS
 };
@@ -31,7 +31,7 @@ enum {
 };
 
 typedef struct ar_masking_call {
-    advrob_target *target, *source; /* source of a transfer; NULL: none */
+    advrob_target *target; /* with a source: also a transfer */
     const advrob_dataset *data;
     double epsilon;
     const char *norm;

@@ -27,6 +27,7 @@ void ar_target_release(advrob_target *target) {
     if (target == NULL || --target->references > 0) return;
     advrob_context *ctx = target->ctx;
     if (target->destroy != NULL) target->destroy(target);
+    ar_target_release(target->source);
     ar_free(&ctx->memory, target);
     ar_context_release(ctx);
 }
@@ -212,6 +213,35 @@ int32_t ar_target_set_lattice(advrob_target *target, int32_t steps) {
         return ar_error(ADVROB_E_RANGE, "target: a lattice of %d steps, expected 0 to 65535",
                         steps);
     target->lattice = steps;
+    return ADVROB_OK;
+}
+
+static int32_t check_source(const advrob_target *target, const advrob_target *source) {
+    size_t channels = (size_t)target->shape.c * sizeof(double);
+    if (source == target || source->source != NULL)
+        return ar_error(ADVROB_E_INVALID, "target: the source %s",
+                        source == target ? "is the target itself" : "has a source of its own");
+    if (memcmp(&source->shape, &target->shape, sizeof target->shape) != 0 ||
+        source->classes != target->classes)
+        return ar_error(ADVROB_E_SHAPE,
+                        "target: the source takes %d x %d x %d and has %d classes, the target %d x "
+                        "%d x %d and %d",
+                        source->shape.c, source->shape.h, source->shape.w, source->classes,
+                        target->shape.c, target->shape.h, target->shape.w, target->classes);
+    if (memcmp(source->low, target->low, channels) != 0 ||
+        memcmp(source->high, target->high, channels) != 0 ||
+        memcmp(source->unit, target->unit, channels) != 0)
+        return ar_error(ADVROB_E_INVALID,
+                        "target: the source has another box or unit than the target");
+    return ADVROB_OK;
+}
+
+int32_t ar_target_set_source(advrob_target *target, advrob_target *source) {
+    int32_t status = source != NULL ? check_source(target, source) : ADVROB_OK;
+    if (status < 0) return status;
+    if (source != NULL) ar_target_retain(source);
+    ar_target_release(target->source);
+    target->source = source;
     return ADVROB_OK;
 }
 

@@ -20,6 +20,8 @@ struct advrob_target {
     int32_t preferred_batch; /* images of one tile */
     int32_t
         lattice; /* steps from low to high of a channel that an attacked image may have; 0: any */
+    struct advrob_target
+        *source; /* of the same images and classes, for attacks by transfer, or NULL */
     /* A session is one worker's room. forward keeps in it what backward needs, as often as it is
      * called. */
     int32_t (*open)(advrob_target *target, void **session);
@@ -51,6 +53,8 @@ int32_t ar_target_set_box(advrob_target *target, const double *low, const double
                           const double *unit);
 /* Steps of the lattice of pixel values; 0: none. E_RANGE. */
 int32_t ar_target_set_lattice(advrob_target *target, int32_t steps);
+/* Keeps `source`, which must not have a source itself; NULL: none. E_SHAPE, E_INVALID. */
+int32_t ar_target_set_source(advrob_target *target, advrob_target *source);
 void ar_target_retain(advrob_target *target);
 void ar_target_release(advrob_target *target); /* NULL is fine */
 

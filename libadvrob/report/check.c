@@ -55,8 +55,8 @@ out:
     return status;
 }
 
-int32_t ar_report_check(advrob_report *report, advrob_target *target, advrob_target *source,
-                        const advrob_dataset *test, const advrob_options *options) {
+int32_t ar_report_check(advrob_report *report, advrob_target *target, const advrob_dataset *test,
+                        const advrob_options *options) {
     int32_t status = ADVROB_OK;
     const int32_t shape[3] = {target->shape.c, target->shape.h, target->shape.w};
     check_options o;
@@ -72,7 +72,6 @@ int32_t ar_report_check(advrob_report *report, advrob_target *target, advrob_tar
         AR_FAIL(ADVROB_E_INVALID, "report: no row yet; call advrob_report_add_row first");
     AR_TRY(ar_dataset_check(test, "evaluation", "the target", shape, target->classes));
     ar_masking_call call = {.target = target,
-                            .source = source,
                             .data = test,
                             .epsilon = o.epsilon,
                             .norm = o.norm,

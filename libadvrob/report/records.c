@@ -15,9 +15,9 @@ static const char *const columns[FIXED] = {
 /* Images whose logits tell one program behind callbacks from another. */
 enum { PROBES = 16 };
 
-static int32_t digest_answers(const ar_evaluate_call *call, uint64_t *digest) {
+static int32_t digest_answers(const ar_evaluate_call *call, advrob_target *target,
+                              uint64_t *digest) {
     int32_t status = ADVROB_OK;
-    advrob_target *target = call->target;
     int64_t n = call->data->count < PROBES ? call->data->count : PROBES;
     size_t classes = (size_t)target->classes;
     void *x = NULL, *logits = NULL;
@@ -34,14 +34,13 @@ out:
     return status;
 }
 
-static int32_t digest_net(const ar_evaluate_call *call, uint64_t *digest) {
-    advrob_target *target = call->target;
+static int32_t digest_net(const ar_evaluate_call *call, advrob_target *target, uint64_t *digest) {
     size_t channels = (size_t)target->shape.c * sizeof(double);
-    *digest = ar_fnv(AR_FNV_START, &target->lattice, sizeof target->lattice);
+    *digest = ar_fnv(*digest, &target->lattice, sizeof target->lattice);
     *digest = ar_fnv(*digest, target->low, channels);
     *digest = ar_fnv(*digest, target->high, channels);
     *digest = ar_fnv(*digest, target->unit, channels);
-    if (target->model == NULL) return digest_answers(call, digest);
+    if (target->model == NULL) return digest_answers(call, target, digest);
     uint64_t model = ar_model_digest(target->model);
     *digest = ar_fnv(*digest, &model, sizeof model);
     return ADVROB_OK;
@@ -291,10 +290,11 @@ int32_t ar_records_open(ar_records *records, const ar_evaluate_call *call, const
                         ar_evaluation *evaluation) {
     int32_t status = ADVROB_OK;
     bool exists = false;
-    uint64_t net = 0;
+    uint64_t net = AR_FNV_START;
     *records = (ar_records){.ctx = call->target->ctx, .path = path, .labels = labels};
     ar_buffer_init(&records->text, &records->ctx->memory);
-    AR_TRY(digest_net(call, &net));
+    AR_TRY(digest_net(call, call->target, &net));
+    if (call->target->source != NULL) AR_TRY(digest_net(call, call->target->source, &net));
     ar_format(records->digest, sizeof records->digest, "%016llx-%016llx-%016llx",
               (unsigned long long)net, (unsigned long long)ar_dataset_digest(call->data),
               (unsigned long long)options);

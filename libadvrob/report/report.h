@@ -83,8 +83,8 @@ int32_t ar_report_curve(advrob_report *report, advrob_target *target, const advr
 
 /* Whether an accuracy under attack can be believed (include/advrob/report.h). */
 extern const ar_option_table ar_check_options;
-int32_t ar_report_check(advrob_report *report, advrob_target *target, advrob_target *source,
-                        const advrob_dataset *test, const advrob_options *options);
+int32_t ar_report_check(advrob_report *report, advrob_target *target, const advrob_dataset *test,
+                        const advrob_options *options);
 
 /* records.c: an evaluation's file of images, from which it goes on. */
 enum { AR_LABEL = 64 };

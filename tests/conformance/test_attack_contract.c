@@ -397,6 +397,49 @@ static void test_targeted(void **state) {
     for_each(check_targeted);
 }
 
+/* ---- transfer ---- */
+
+/* Found on the source, judged by the target: another net behind the same box, without gradients.
+ * Where both have one run, the images are those of an attack on the source. */
+static void check_transfer(const ar_attack *kind) {
+    char words[128];
+    for (int32_t units = 0; units < 2; units++) {
+        scene s, source;
+        advrob_target *blind = NULL;
+        open_scene(&s, (ar_shape){3, 4, 5}, 4, units != 0, heavy(kind) ? 3 : 10);
+        open_scene(&source, (ar_shape){3, 4, 5}, 4, units != 0, s.n);
+        for (int32_t j = 0; j < HIDDEN; j++) /* the target thinks a little otherwise */
+            s.net.w[j][j] = -s.net.w[j][j];
+        for (int64_t i = 0; i < s.n; i++)
+            source.y[i] = s.y[i] = answer(&s.net, s.x + i * s.size);
+        test_ok(ar_target_from_callbacks(s.ctx, s.net.shape, s.net.classes, 0, 1, forward, NULL,
+                                         &s.net, &blind));
+        test_ok(ar_target_set_box(blind, s.net.low, s.net.high, s.net.unit));
+        test_ok(ar_target_set_source(blind, source.target));
+        ar_target_release(s.target);
+        s.target = blind;
+        for (int32_t k = 0; norm_at(kind, k) != NULL; k++) {
+            snprintf(words, sizeof words, "norm=%s epsilon=0.2 restarts=1", norm_at(kind, k));
+            (void)run(&source, kind, words, false);
+            snprintf(words, sizeof words, "norm=%s epsilon=0.2 restarts=1 transfer=1",
+                     norm_at(kind, k));
+            s.net.forwards = source.net.forwards = 0;
+            (void)run(&s, kind, words, false);
+            assert_true(source.net.forwards > 0);
+            if (kind->members != NULL || kind->runs != NULL) continue;
+            assert_int_equal(s.net.forwards, s.n);
+            assert_memory_equal(s.moved, source.moved, sizeof(float) * (size_t)(s.n * s.size));
+        }
+        close_scene(&s);
+        close_scene(&source);
+    }
+}
+
+static void test_transfer(void **state) {
+    (void)state;
+    for_each(check_transfer);
+}
+
 /* ---- misuse ---- */
 
 static void refused(scene *s, const ar_attack *kind, const advrob_attack *attack,
@@ -437,9 +480,20 @@ static void check_misuse(const ar_attack *kind) {
         refused(&s, kind, attack, s.aims, ADVROB_E_RANGE, "target 1 is 4");
         ar_attack_release(attack);
     }
-    ar_target_release(s.target);
+    advrob_target *blind = NULL;
     test_ok(ar_target_from_callbacks(s.ctx, s.net.shape, s.net.classes, 0, 1, forward, NULL, &s.net,
-                                     &s.target));
+                                     &blind));
+    attack = make(s.ctx, kind, "transfer=1");
+    refused(&s, kind, attack, NULL, ADVROB_E_INVALID, "no source");
+    test_ok(ar_target_set_source(s.target, blind));
+    if (kind->needs_gradient)
+        refused(&s, kind, attack, NULL, ADVROB_E_UNSUPPORTED, "the source gives none");
+    test_ok(ar_target_set_lattice(blind, 255));
+    refused(&s, kind, attack, NULL, ADVROB_E_INVALID, "lattice of 255 steps");
+    test_ok(ar_target_set_lattice(blind, 0));
+    ar_attack_release(attack);
+    ar_target_release(s.target);
+    s.target = blind;
     if (kind->needs_gradient) {
         attack = make(s.ctx, kind, "");
         refused(&s, kind, attack, NULL, ADVROB_E_UNSUPPORTED, "gradient");
@@ -457,11 +511,11 @@ static void test_misuse(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ball),    cmocka_unit_test(test_passes),
-        cmocka_unit_test(test_batches), cmocka_unit_test(test_more),
-        cmocka_unit_test(test_shapes),  cmocka_unit_test(test_wrong),
-        cmocka_unit_test(test_lattice), cmocka_unit_test(test_targeted),
-        cmocka_unit_test(test_misuse),
+        cmocka_unit_test(test_ball),     cmocka_unit_test(test_passes),
+        cmocka_unit_test(test_batches),  cmocka_unit_test(test_more),
+        cmocka_unit_test(test_shapes),   cmocka_unit_test(test_wrong),
+        cmocka_unit_test(test_lattice),  cmocka_unit_test(test_targeted),
+        cmocka_unit_test(test_transfer), cmocka_unit_test(test_misuse),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -236,6 +236,7 @@ static void test_targets(void **state) {
     NO(advrob_target_set_box(target, NULL, &high, &unit));
     NO(advrob_target_set_box(target, &low, NULL, &unit));
     NO(advrob_target_set_box(target, &low, &high, NULL));
+    NO(advrob_target_set_source(NULL, NULL));
     NO(advrob_target_set_lattice(NULL, 255));
     RUNS(advrob_target_destroy(NULL));
     NO(advrob_target_shape(NULL, shape));
@@ -342,9 +343,9 @@ static void test_reports(void **state) {
     NO(advrob_report_curve(NULL, target, data, NULL));
     NO(advrob_report_curve(report, NULL, data, NULL));
     NO(advrob_report_curve(report, target, NULL, NULL));
-    NO(advrob_report_check(NULL, target, NULL, data, NULL));
-    NO(advrob_report_check(report, NULL, NULL, data, NULL));
-    NO(advrob_report_check(report, target, NULL, NULL, NULL));
+    NO(advrob_report_check(NULL, target, data, NULL));
+    NO(advrob_report_check(report, NULL, data, NULL));
+    NO(advrob_report_check(report, target, NULL, NULL));
     NO(advrob_report_profile(NULL, model, NULL));
     NO(advrob_report_profile(report, NULL, NULL));
     NO(advrob_report_write(NULL, "/"));

@@ -73,7 +73,7 @@ static void check(const char *net, const char *dataset, const char *folder, doub
     test_ok(advrob_target_from_model(model, &target));
     test_ok(advrob_report_create(ctx, &report));
     test_ok(advrob_report_add_row(report));
-    test_ok(advrob_report_check(report, target, NULL, data, options));
+    test_ok(advrob_report_check(report, target, data, options));
     test_ok(advrob_report_get_str(report, 0, "verdict", &verdict));
     test_ok(advrob_report_get_str(report, 0, "reasons", &reasons));
     print_message("%s: %s %s\n", net, verdict, reasons);

@@ -323,8 +323,10 @@ static void scenario_report(run *r) {
     CALL(r, advrob_report_evaluate(r->reports[0], r->targets[0], r->data[0], r->options[0]));
     CALL(r, advrob_options_set_i64(r->options[1], "queries", 2));
     CALL(r, advrob_options_set_i64(r->options[1], "images", 5));
-    CALL(r, advrob_report_check(r->reports[0], r->targets[0], r->targets[0], r->data[0],
-                                r->options[1]));
+    new_target(r, 1);
+    if (r->over) return;
+    CALL(r, advrob_target_set_source(r->targets[0], r->targets[1]));
+    CALL(r, advrob_report_check(r->reports[0], r->targets[0], r->data[0], r->options[1]));
     const char *verdict = NULL;
     CALL(r, advrob_report_get_str(r->reports[0], 1, "verdict", &verdict));
     look_at_text(r, verdict);
