@@ -138,7 +138,7 @@ def check_records(program, task, common, folder):
     expect(path.read_bytes() == whole, "another run's records were touched")
 
 
-def check_masked(program, folder, data):
+def check_masked(program, plain, folder, data):
     (folder / 'masked').mkdir()
     task = Task(folder / 'masked', 1e5)
     path = folder / 'masked.json'
@@ -149,6 +149,11 @@ def check_masked(program, folder, data):
     line(out, 'unreliable')
     expect('unreliable: ' in line(out, 'verdict') and 'gradient is 0' in out, out)
     expect(json.loads(path.read_text())['settings']['unreliable'] == 1, 'unreliable in JSON')
+    code, out, err = run(program, '--model', task.net, '--source', plain.net, '--data', data,
+                         '--attack', 'pgd', '--options', 'transfer=1', '--epsilon', '8/255',
+                         '--min-robust', '0', '--check', '0')
+    share = f'{100 * plain.robust / IMAGES:.2f} %'
+    expect(code == 0 and share in line(out, 'robust'), f'{share} by transfer: {out}{err}')
 
 
 def check_misuse(program, common):
@@ -177,7 +182,7 @@ def main():
         common = ['--model', task.net, '--data', folder / 'data', '--epsilon', '8/255']
         check_gate(program, task, common, folder)
         check_records(program, task, common, folder)
-        check_masked(program, folder, folder / 'data')
+        check_masked(program, task, folder, folder / 'data')
         check_misuse(program, common)
     print(f'{task.clean} of {IMAGES} images right, {task.robust} withstand any attack: met, not met '
           f'and unreliable by exit status')
