@@ -47,6 +47,7 @@ typedef struct preset {
     const char *sparsities, *bits; /* levels, separated by spaces */
     int64_t test_images;
     int64_t strong_images; /* of them, the first, for strong_attack */
+    const char *strong;    /* its options */
     int64_t repeats;
     int32_t latency_repeats;
     const char *epsilons; /* of the accuracy against epsilon, separated by spaces */
@@ -73,7 +74,7 @@ extern const char *const order_names[2]; /* of quantization: fine-tuned before, 
 /* The name of the chosen ones of two: "both" if there are two. */
 const char *chosen_name(const bool chosen[2], const char *const names[2]);
 extern const char *const score_attack;  /* options of PGD-20 */
-extern const char *const strong_attack; /* that also scores, with its defaults, fewer images */
+extern const char *const strong_attack; /* that also scores, fewer images */
 double epsilon_of(const settings *s);
 const char *protocol_name(const settings *s);
 /* The ball of both protocols, as options under `prefix` ("" or "attack."). */

@@ -207,6 +207,7 @@ static int32_t evaluate_strongly(job *j, advrob_target *target, advrob_report *s
     int32_t status = 0;
     TRY(advrob_options_create(&o));
     TRY(advrob_options_create(&attack));
+    TRY(set_options(attack, "", j->settings->preset->strong));
     TRY(advrob_options_set_f64(attack, "epsilon", epsilon_of(j->settings)));
     TRY(advrob_options_append(o, "attacks", strong_attack, attack));
     TRY(advrob_report_create(j->ctx, &strong));

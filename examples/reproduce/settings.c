@@ -86,7 +86,7 @@ char *settings_text(const settings *s) {
              "scoring_attack = epsilon=%s clip=%d %s\n"
              "quantize = %s\n"
              "calibration_images = %lld\n"
-             "strong_attack = %s epsilon=%s\n"
+             "strong_attack = %s epsilon=%s%s%s\n"
              "test_images = %lld\n"
              "strong_images = %lld\n"
              "latency_repeats = %d\n"
@@ -96,7 +96,8 @@ char *settings_text(const settings *s) {
              s->model, p->model_options, p->base[0], (long long)p->base_images[0], p->base[1],
              (long long)p->base_images[1], p->finetune, (long long)p->finetune_images, p->epsilon,
              s->clip, p->attack, p->epsilon, s->clip, score_attack, p->quantize,
-             (long long)p->calibration_images, strong_attack, p->epsilon, (long long)p->test_images,
+             (long long)p->calibration_images, strong_attack, p->epsilon,
+             p->strong[0] != 0 ? " " : "", p->strong, (long long)p->test_images,
              (long long)p->strong_images, (int)p->latency_repeats, p->epsilons,
              (long long)p->curve_images);
     return text;

@@ -14,12 +14,12 @@ typedef struct deepfool_options {
 
 static const ar_option entries[] = {
     AR_ATTACK_FARTHEST,
-    AR_ATTACK_TRANSFER,
     AR_STR(ar_attack_common, norm, "l2", "l2|linf", "norm of the distance"),
     AR_I64(deepfool_options, steps, 50, 1, 1000000, "steps at most"),
     AR_F64(deepfool_options, overshoot, 0.02, 0, 10, "part of the way that is gone beyond"),
     AR_I64(deepfool_options, candidates, 10, 2, 100000,
            "classes of the largest logits that are looked at, the label's with them"),
+    AR_ATTACK_TRANSFER,
 };
 static const ar_option_table table = AR_TABLE(deepfool_options, entries);
 

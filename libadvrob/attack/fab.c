@@ -45,55 +45,48 @@ static const float *original(const ar_attack_tile *tile, int32_t i) {
 
 /* ---- Projection onto a hyperplane within a box ---- */
 
-/* The plane where gap + g * (x - at) is zero, and the box. */
-typedef struct plane {
-    const advrob_target *target;
-    int32_t norm;
-    const float *g, *low, *high;
-} plane;
-
-/* The nearest point of the plane differs from x by
- *   change_i = side * sign(g_i) * min(multiplier * pace_i, room_i),
- * where room_i is what the box leaves and pace_i the unit (l-inf) or |g_i| unit^2 (l2). */
+/* The way from an image to a plane, and its length in pixels. */
 typedef struct projection {
-    double side, multiplier, norm; /* norm: of the change, in pixels */
+    double side, multiplier, length;
 } projection;
 
-static inline double pace(const plane *p, double slope, double unit) {
-    return p->norm == AR_NORM_LINF ? unit : fabs(slope) * unit * unit;
+/* Channel c of the room's sample i with the plane's gradient g: pixels move by the unit (l-inf), or
+ * by |g| unit^2 (l2), for each 1 of the multiplier. */
+static ar_plane plane_of(const ar_attack_tile *tile, int32_t i, const float *g, int32_t c) {
+    const ar_shape shape = tile->target->shape;
+    const double unit = tile->target->unit[c];
+    const int64_t pixels = ar_shape_pixels(shape), at = c * pixels;
+    const int64_t box = i * ar_shape_count(shape) + at;
+    const bool linf = tile->attack->norm == AR_NORM_LINF;
+    return (ar_plane){.n = pixels,
+                      .g = g + at,
+                      .low = tile->room->low + box,
+                      .high = tile->room->high + box,
+                      .pace = linf ? unit : 0,
+                      .pace_slope = linf ? 0 : unit * unit};
 }
 
-static inline double room_of(const plane *p, const float *x, double side, int64_t i) {
-    double above = (double)p->high[i] - (double)x[i], below = (double)x[i] - (double)p->low[i];
-    return side * (double)p->g[i] > 0 ? above : below;
+static ar_plane_way way_of(const ar_attack_tile *tile, const projection *to, const float *x,
+                           int32_t c) {
+    return (ar_plane_way){x + c * ar_shape_pixels(tile->target->shape), to->side, to->multiplier};
 }
 
-static inline double change_of(const plane *p, const projection *to, const float *x, double unit,
-                               int64_t i) {
-    double slope = p->g[i];
-    if (slope == 0) return 0;
-    double length = fmin(to->multiplier * pace(p, slope, unit), room_of(p, x, to->side, i));
-    return to->side * slope > 0 ? length : -length;
-}
-
-/* What change brings x, at signed height `gap`, onto the plane. The height that a multiplier wins
- * is concave and piecewise linear in it, so that Newton's method from 0 rises to the exact answer
- * in a few passes: pixels that have no room left only ever join the others. Out of reach in the
- * box, the answer is the box's corner. */
-static projection project(const plane *p, const float *x, double gap) {
-    int64_t pixels = ar_shape_pixels(p->target->shape), size = ar_shape_count(p->target->shape);
+/* The way that brings x, at signed height `gap`, onto the plane where gap + g * change is zero. The
+ * height that a multiplier wins is concave and piecewise linear in it, so that Newton's method from
+ * 0 rises to the exact answer in a few passes: pixels that have no room left only ever join the
+ * others. Out of reach in the box, the answer is the box's corner. */
+static projection project(const ar_attack_tile *tile, int32_t i, const float *g, const float *x,
+                          double gap) {
+    const ar_kernels *kernels = tile->target->ctx->kernels;
+    const int32_t channels = tile->target->shape.c;
     projection to = {.side = gap >= 0 ? -1 : 1};
+    double largest = 0, squares = 0;
     for (;;) {
         double won = 0, rate = 0;
-        for (int32_t c = 0; c < p->target->shape.c; c++) {
-            double unit = p->target->unit[c];
-            for (int64_t i = c * pixels; i < (c + 1) * pixels; i++) {
-                double slope = fabs((double)p->g[i]), step = pace(p, slope, unit);
-                double room = room_of(p, x, to.side, i);
-                bool full = to.multiplier * step >= room;
-                won += full ? slope * room : 0;
-                rate += full ? 0 : slope * step;
-            }
+        for (int32_t c = 0; c < channels; c++) {
+            ar_plane plane = plane_of(tile, i, g, c);
+            ar_plane_way way = way_of(tile, &to, x, c);
+            kernels->plane_height(&plane, &way, &won, &rate);
         }
         if (!(rate > 0) && won < fabs(gap)) to.multiplier = INFINITY;
         if (!(rate > 0)) break;
@@ -101,11 +94,15 @@ static projection project(const plane *p, const float *x, double gap) {
         if (!(next > to.multiplier)) break;
         to.multiplier = next;
     }
-    for (int64_t i = 0; i < size; i++) {
-        double unit = p->target->unit[i / pixels], d = change_of(p, &to, x, unit, i) / unit;
-        to.norm = p->norm == AR_NORM_LINF ? fmax(to.norm, fabs(d)) : to.norm + d * d;
+    for (int32_t c = 0; c < channels; c++) {
+        ar_plane plane = plane_of(tile, i, g, c);
+        ar_plane_way way = way_of(tile, &to, x, c);
+        double unit = tile->target->unit[c], most = 0, sum = 0;
+        kernels->plane_length(&plane, &way, &most, &sum);
+        largest = fmax(largest, most / unit);
+        squares += sum / (unit * unit);
     }
-    if (p->norm != AR_NORM_LINF) to.norm = sqrt(to.norm);
+    to.length = tile->attack->norm == AR_NORM_LINF ? largest : sqrt(squares);
     return to;
 }
 
@@ -115,6 +112,14 @@ static void clip(const float *low, const float *high, int64_t i, double value, f
     x[i] = fminf(fmaxf((float)value, low[i]), high[i]);
 }
 
+/* g * (to - from), in 4 sums. */
+static double rise(int64_t n, const float *g, const float *from, const float *to) {
+    double sums[4] = {0};
+    for (int64_t k = 0; k < n; k++)
+        sums[k % 4] += (double)g[k] * ((double)to[k] - (double)from[k]);
+    return sums[0] + sums[1] + (sums[2] + sums[3]);
+}
+
 /* Sample i of the room, `gap` away from winning, with its gradient g: one step. */
 static void step(const ar_attack_tile *tile, int32_t i, double gap, const float *g) {
     const fab_options *o = tile->attack->options;
@@ -122,21 +127,18 @@ static void step(const ar_attack_tile *tile, int32_t i, double gap, const float 
     int64_t pixels = ar_shape_pixels(target->shape), size = ar_shape_count(target->shape);
     float *x = tile->room->x + i * size;
     const float *from = original(tile, i);
-    plane p = {target, tile->attack->norm, g, tile->room->low + i * size,
-               tile->room->high + i * size};
-    double gap_from = gap;
-    for (int64_t k = 0; k < size; k++)
-        gap_from += (double)g[k] * ((double)from[k] - (double)x[k]);
-    projection here = project(&p, x, gap), there = project(&p, from, gap_from);
-    double a = fmax(here.norm, LEAST_DISTANCE), b = fmax(there.norm, LEAST_DISTANCE);
+    projection here = project(tile, i, g, x, gap);
+    projection there = project(tile, i, g, from, gap + rise(size, g, x, from));
+    double a = fmax(here.length, LEAST_DISTANCE), b = fmax(there.length, LEAST_DISTANCE);
     double alpha = fmin(a / (a + b), o->alpha_max);
-    for (int64_t k = 0; k < size; k++) {
-        double unit = target->unit[k / pixels];
-        double one = (double)x[k] + o->extrapolation * change_of(&p, &here, x, unit, k);
-        double two = (double)from[k] + o->extrapolation * change_of(&p, &there, from, unit, k);
-        clip(p.low, p.high, k, (1 - alpha) * one + alpha * two, x);
+    for (int32_t c = 0; c < target->shape.c; c++) {
+        ar_plane plane = plane_of(tile, i, g, c);
+        ar_plane_way one = way_of(tile, &here, x, c), two = way_of(tile, &there, from, c);
+        target->ctx->kernels->plane_step(&plane, &one, &two, o->extrapolation, alpha,
+                                         x + c * pixels);
     }
-    ar_ball_snap(target, AR_NORM_LINF, from, p.low, p.high, x);
+    ar_ball_snap(target, AR_NORM_LINF, from, tile->room->low + i * size,
+                 tile->room->high + i * size, x);
 }
 
 /* Within the ball to the bit, as ar_ball_bounds and ar_ball_project have it. */

@@ -159,6 +159,20 @@ typedef struct ar_step_call {
     float step;
 } ar_step_call;
 
+/* n pixels of an image between a box and a plane of gradient g. On the way from x by `multiplier`
+ * to the plane, pixel i moves by change_i = side * sign(g_i) * min(multiplier * (pace + pace_slope
+ * * |g_i|), room_i), where room_i is what the box leaves and sign(0) = 0. The sums are double, in 8
+ * lanes. */
+typedef struct ar_plane {
+    int64_t n;
+    const float *g, *low, *high;
+    double pace, pace_slope;
+} ar_plane;
+typedef struct ar_plane_way {
+    const float *x;
+    double side, multiplier; /* side: 1 or -1 */
+} ar_plane_way;
+
 /* Batch norm of a tile, by channel; products and sums are rounded one by one, in the order written.
  *   forward:  y = (x - mean[c]) * scale[c] + shift[c]; relu: then as the slot relu, with its mask
  *   backward: dx = (dy - dy_mean[c] - (x - mean[c]) * slope[c]) * scale[c]; with dy_mean NULL
@@ -209,6 +223,17 @@ typedef struct ar_kernels {
                          const ar_real *b, double *sums);
     void (*quantize)(const ar_quant_call *call);
     void (*step)(const ar_step_call *call);
+    /* Adds to *won the height g * change that pixels at the end of their room give, and to *rate
+     * what the others give for a multiplier of 1. */
+    void (*plane_height)(const ar_plane *plane, const ar_plane_way *way, double *won, double *rate);
+    /* The largest change, if it is more than *largest, and the sum of squares, added to *squares.
+     */
+    void (*plane_length)(const ar_plane *plane, const ar_plane_way *way, double *largest,
+                         double *squares);
+    /* x = (1 - share) * (a.x + past * change of a) + share * (b.x + past * change of b), in the
+     * box; x may be a.x. */
+    void (*plane_step)(const ar_plane *plane, const ar_plane_way *a, const ar_plane_way *b,
+                       double past, double share, float *x);
     /* Tile in and out: plain [count][channels][pixels] floats, count <= lanes.
      * load: tile[p][c][l] = x[l][c][p] * scale[c] + shift[c] (each NULL: 1 and 0); lanes past count
      * are 0.

@@ -26,6 +26,12 @@ void ar_channel_sums_f32_c(int32_t lanes, int32_t channels, int32_t pixels, cons
                            const ar_real *b, double *sums);
 void ar_quantize_f32_c(const ar_quant_call *call);
 void ar_step_f32_c(const ar_step_call *call);
+void ar_plane_height_f32_c(const ar_plane *plane, const ar_plane_way *way, double *won,
+                           double *rate);
+void ar_plane_length_f32_c(const ar_plane *plane, const ar_plane_way *way, double *largest,
+                           double *squares);
+void ar_plane_step_f32_c(const ar_plane *plane, const ar_plane_way *a, const ar_plane_way *b,
+                         double past, double share, float *x);
 void ar_load_f32_c(int32_t lanes, int32_t count, int32_t channels, int32_t pixels, const float *x,
                    const ar_real *scale, const ar_real *shift, ar_real *tile);
 void ar_store_f32_c(int32_t lanes, int32_t count, int32_t channels, int32_t pixels,
@@ -61,6 +67,12 @@ void ar_channel_sums_f32_avx2(int32_t lanes, int32_t channels, int32_t pixels, c
                               const ar_real *b, double *sums);
 void ar_quantize_f32_avx2(const ar_quant_call *call);
 void ar_step_f32_avx2(const ar_step_call *call);
+void ar_plane_height_f32_avx2(const ar_plane *plane, const ar_plane_way *way, double *won,
+                              double *rate);
+void ar_plane_length_f32_avx2(const ar_plane *plane, const ar_plane_way *way, double *largest,
+                              double *squares);
+void ar_plane_step_f32_avx2(const ar_plane *plane, const ar_plane_way *a, const ar_plane_way *b,
+                            double past, double share, float *x);
 void ar_load_f32_avx2(int32_t lanes, int32_t count, int32_t channels, int32_t pixels,
                       const float *x, const ar_real *scale, const ar_real *shift, ar_real *tile);
 void ar_store_f32_avx2(int32_t lanes, int32_t count, int32_t channels, int32_t pixels,
