@@ -146,17 +146,17 @@ static void check_fab(bool linf, int32_t targets) {
             found[0][i] = fmin(found[0][i], found[run][i]);
             known[0][i] = fmin(known[0][i], known[run][i]);
         }
-    check(name, IMAGES, found[0], known[0], MEDIAN_OFF, FAB_SAME);
+    if (targets > 1) check(name, IMAGES, found[0], known[0], MEDIAN_OFF, FAB_SAME);
 }
 
 static void test_fab_linf(void **state) {
     (void)state;
-    check_fab(true, TARGETS);
+    check_fab(true, TEST_SANITIZED ? 1 : TARGETS);
 }
 
 static void test_fab_l2(void **state) {
     (void)state;
-    check_fab(false, 4);
+    check_fab(false, TEST_SANITIZED ? 1 : 4);
 }
 
 /* ---- DeepFool, Carlini and Wagner ---- */
@@ -181,7 +181,7 @@ static void test_deepfool(void **state) {
 
 static void test_carlini_wagner(void **state) {
     (void)state;
-    enum { FEW = 50 };
+    enum { FEW = TEST_SANITIZED ? 16 : 50 };
     double found[IMAGES], known[IMAGES];
     attack("carlini_wagner", "steps=300 learning_rate=0.03 abort_early=0", 0, false, FEW, found);
     expected("foolbox.carlini_wagner", 0, known);
