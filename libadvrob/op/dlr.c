@@ -26,8 +26,7 @@ static double sample(int32_t classes, const float *z, int32_t y, int32_t target,
     const int32_t other = target >= 0 ? target : top[0] != y ? top[0] : top[1];
     const int32_t low[2] = {top[2], top[needed - 1]};
     double up = (double)z[other] - z[y], down = 1;
-    if (classes >= needed)
-        down = (double)z[top[0]] - ((double)z[low[0]] + z[low[1]]) / 2 + TINY;
+    if (classes >= needed) down = (double)z[top[0]] - ((double)z[low[0]] + z[low[1]]) / 2 + TINY;
     if (dlogits != NULL) {
         for (int32_t k = 0; k < classes; k++)
             dlogits[k] = 0;
