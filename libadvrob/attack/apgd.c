@@ -343,9 +343,10 @@ static size_t state_size(const void *options, const advrob_target *target) {
     return ar_apgd_state_size(target);
 }
 
-static int32_t runs(const void *options, int32_t classes) {
+static int32_t runs(const void *options, int32_t classes, int32_t *count) {
     (void)classes;
-    return (int32_t)((const apgd_options *)options)->restarts;
+    *count = (int32_t)((const apgd_options *)options)->restarts;
+    return ADVROB_OK;
 }
 
 static bool exhaustive(const void *options) {

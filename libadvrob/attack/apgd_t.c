@@ -12,7 +12,8 @@ typedef struct apgd_t_options {
 static const ar_option entries[] = {
     AR_ATTACK_EPSILON,
     AR_I64(apgd_t_options, steps, 100, 1, 1000000, "gradient steps towards a class"),
-    AR_I64(apgd_t_options, targets, 9, 1, 1000000, "classes, those of the largest logits first"),
+    AR_I64(apgd_t_options, targets, 0, 0, 1000000,
+           "classes, those of the largest logits first; 0: 9, or all there are"),
     AR_I64(apgd_t_options, random_start, 1, 0, 1, "start at a random point of the sphere"),
     AR_F64(apgd_t_options, rho, 0.75, 0, 1, "share of steps that must raise the loss"),
     AR_ATTACK_NORM,
@@ -43,9 +44,8 @@ static size_t state_size(const void *options, const advrob_target *target) {
     return ar_apgd_state_size(target);
 }
 
-static int32_t runs(const void *options, int32_t classes) {
-    const int64_t targets = ((const apgd_t_options *)options)->targets;
-    return targets < classes - 1 ? (int32_t)targets : classes - 1;
+static int32_t runs(const void *options, int32_t classes, int32_t *count) {
+    return ar_attack_aims("apgd_t", ((const apgd_t_options *)options)->targets, 9, classes, count);
 }
 
 const ar_attack ar_attack_apgd_t = {

@@ -127,6 +127,17 @@ out:
     return status;
 }
 
+int32_t ar_attack_aims(const char *name, int64_t wanted, int32_t usual, int32_t classes,
+                       int32_t *count) {
+    if (wanted > classes - 1)
+        return ar_error(ADVROB_E_RANGE,
+                        "attack %s: %lld targets, expected at most %d, the classes of the target "
+                        "but the label",
+                        name, (long long)wanted, classes - 1);
+    *count = wanted > 0 ? (int32_t)wanted : usual < classes - 1 ? usual : classes - 1;
+    return ADVROB_OK;
+}
+
 static void drop_list(ar_attack_list *list) {
     for (int32_t i = 0; i < list->count; i++)
         ar_attack_release(list->attacks[i]);
@@ -143,7 +154,7 @@ static int32_t plan_runs(const advrob_attack *attack, int32_t classes, ar_attack
         status = kind->members(attack->options, classes, list);
         *runs = list->count;
     } else if (kind->runs != NULL) {
-        *runs = kind->runs(attack->options, classes);
+        status = kind->runs(attack->options, classes, runs);
     }
     return status;
 }

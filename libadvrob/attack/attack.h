@@ -55,7 +55,7 @@ typedef struct ar_attack {
     int32_t norm;     /* where it is no option */
     /* Runs of which each sample's worst is kept; NULL: one. A fooled sample skips those that are
      * left, unless the attack is exhaustive. */
-    int32_t (*runs)(const void *options, int32_t classes);
+    int32_t (*runs)(const void *options, int32_t classes, int32_t *count);
     bool (*exhaustive)(const void *options);
     /* Bytes of what the attack keeps of a sample (ar_attack_state), a multiple of 8; all zeros when
      * a run begins. */
@@ -174,6 +174,10 @@ struct ar_attack_list {
     advrob_attack *attacks[AR_MOST_MEMBERS];
     int32_t count;
 };
+/* How many classes are aimed at: `wanted`, or, with 0, the usual number as far as there are so many
+ * besides the label. E_RANGE: more than that are wanted. */
+int32_t ar_attack_aims(const char *name, int64_t wanted, int32_t usual, int32_t classes,
+                       int32_t *count);
 /* Adds attack `name` with `options` ("steps=50 loss=ce") beside epsilon, norm, seed, first_sample
  * and eot of the list, where it has them. */
 int32_t ar_attack_list_add(ar_attack_list *list, const char *name, const char *options);

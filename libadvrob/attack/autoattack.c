@@ -26,21 +26,23 @@ typedef struct member {
 } member;
 
 static const member standard[] = {{"apgd", "loss=ce steps=100"},
-                                  {"apgd_t", "steps=100 targets=9"},
-                                  {"fab", "steps=100 targets=9"},
+                                  {"apgd_t", "steps=100"},
+                                  {"fab", "steps=100"},
                                   {"square", "queries=5000"},
                                   {NULL, NULL}};
-static const member plus[] = {
-    {"apgd", "loss=ce steps=100 restarts=5"},  {"apgd", "loss=dlr steps=100 restarts=5"},
-    {"fab", "steps=100 targets=9 restarts=5"}, {"square", "queries=5000"},
-    {"apgd_t", "steps=100 targets=9"},         {NULL, NULL}};
+static const member plus[] = {{"apgd", "loss=ce steps=100 restarts=5"},
+                              {"apgd", "loss=dlr steps=100 restarts=5"},
+                              {"fab", "steps=100 restarts=5"},
+                              {"square", "queries=5000"},
+                              {"apgd_t", "steps=100"},
+                              {NULL, NULL}};
 static const member randomised[] = {
     {"apgd", "loss=ce steps=100 eot=20"}, {"apgd", "loss=dlr steps=100 eot=20"}, {NULL, NULL}};
 
 static int32_t members(const void *options, int32_t classes, ar_attack_list *list) {
     int32_t status = ADVROB_OK;
     const char *version = ((const autoattack_options *)options)->version;
-    (void)classes; /* whoever has targets takes no more than there are */
+    (void)classes;
     const member *m = strcmp(version, "plus") == 0   ? plus
                       : strcmp(version, "rand") == 0 ? randomised
                                                      : standard;

@@ -11,7 +11,8 @@ static const ar_option entries[] = {
     AR_ATTACK_EPSILON,
     AR_ATTACK_NORM,
     AR_I64(lite_options, steps, 50, 1, 1000000, "steps of each run of APGD"),
-    AR_I64(lite_options, targets, 3, 1, 100000, "classes that targeted APGD aims at"),
+    AR_I64(lite_options, targets, 0, 0, 100000,
+           "classes that targeted APGD aims at; 0: 3, or all there are"),
     AR_I64(lite_options, queries, 1000, 0, 100000000, "squares that are tried"),
     AR_ATTACK_DRAWS,
     AR_ATTACK_TRANSFER,
@@ -22,11 +23,11 @@ static int32_t members(const void *options, int32_t classes, ar_attack_list *lis
     int32_t status = ADVROB_OK;
     const lite_options *o = options;
     char text[96];
-    (void)classes;
+    int32_t targets;
+    AR_TRY(ar_attack_aims("autoattack_lite", o->targets, 3, classes, &targets));
     ar_format(text, sizeof text, "loss=ce steps=%lld", (long long)o->steps);
     AR_TRY(ar_attack_list_add(list, "apgd", text));
-    ar_format(text, sizeof text, "steps=%lld targets=%lld", (long long)o->steps,
-              (long long)o->targets);
+    ar_format(text, sizeof text, "steps=%lld targets=%d", (long long)o->steps, targets);
     AR_TRY(ar_attack_list_add(list, "apgd_t", text));
     ar_format(text, sizeof text, "queries=%lld", (long long)o->queries);
     AR_TRY(ar_attack_list_add(list, "square", text));

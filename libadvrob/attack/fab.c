@@ -15,8 +15,8 @@ typedef struct fab_options {
 static const ar_option entries[] = {
     AR_ATTACK_EPSILON,
     AR_ATTACK_NORM,
-    AR_I64(fab_options, targets, 9, 1, 100000,
-           "classes aimed at one after another, by falling logit"),
+    AR_I64(fab_options, targets, 0, 0, 100000,
+           "classes aimed at one after another, by falling logit; 0: 9, or all there are"),
     AR_I64(fab_options, steps, 100, 1, 1000000, "steps"),
     AR_I64(fab_options, restarts, 1, 1, 10000, "runs for a target; all but the first start apart"),
     AR_F64(fab_options, alpha_max, 0.1, 0, 1, "largest share of the step from the image itself"),
@@ -279,10 +279,11 @@ out:
     return status;
 }
 
-static int32_t runs(const void *options, int32_t classes) {
+static int32_t runs(const void *options, int32_t classes, int32_t *count) {
     const fab_options *o = options;
-    int64_t targets = o->targets < classes - 1 ? o->targets : classes - 1;
-    return (int32_t)((targets < 1 ? 1 : targets) * o->restarts);
+    int32_t status = ar_attack_aims("fab", o->targets, 9, classes, count);
+    if (status >= 0) *count *= (int32_t)o->restarts;
+    return status;
 }
 
 static size_t state_size(const void *options, const advrob_target *target) {

@@ -128,9 +128,10 @@ static int32_t run(const ar_attack_tile *tile) {
     return ar_pgd_tile(tile, &settings);
 }
 
-static int32_t runs(const void *options, int32_t classes) {
+static int32_t runs(const void *options, int32_t classes, int32_t *count) {
     (void)classes;
-    return (int32_t)((const pgd_options *)options)->restarts;
+    *count = (int32_t)((const pgd_options *)options)->restarts;
+    return ADVROB_OK;
 }
 
 static bool exhaustive(const void *options) {

@@ -330,9 +330,10 @@ out:
     return status;
 }
 
-static int32_t runs(const void *options, int32_t classes) {
+static int32_t runs(const void *options, int32_t classes, int32_t *count) {
     (void)classes;
-    return (int32_t)((const square_options *)options)->restarts;
+    *count = (int32_t)((const square_options *)options)->restarts;
+    return ADVROB_OK;
 }
 
 static size_t state(const void *options, const advrob_target *target) {

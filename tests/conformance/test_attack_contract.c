@@ -297,7 +297,7 @@ static void check_shapes(const ar_attack *kind) {
         for (size_t c = 0; c < sizeof classes / sizeof classes[0]; c++)
             for (int32_t k = 0; norm_at(kind, k) != NULL; k++) {
                 open_scene(&s, shapes[i], classes[c], i % 2 == 1, heavy(kind) ? 1 : 5);
-                snprintf(words, sizeof words, "norm=%s epsilon=0.4", norm_at(kind, k));
+                snprintf(words, sizeof words, "norm=%s epsilon=0.4 targets=0", norm_at(kind, k));
                 run(&s, kind, words, false);
                 close_scene(&s);
             }
@@ -471,6 +471,11 @@ static void check_misuse(const ar_attack *kind) {
     s.x[2 * s.size + 7] = pixel;
     refused(&s, kind, attack, s.aims, ADVROB_E_INVALID, "not targeted");
     ar_attack_release(attack);
+    if (lists(kind, "targets")) {
+        attack = make(s.ctx, kind, "targets=4");
+        refused(&s, kind, attack, NULL, ADVROB_E_RANGE, "4 targets, expected at most 3");
+        ar_attack_release(attack);
+    }
     if (lists(kind, "targeted")) {
         attack = make(s.ctx, kind, "epsilon=0.1 targeted=1");
         refused(&s, kind, attack, NULL, ADVROB_E_INVALID, "no targets");

@@ -19,20 +19,6 @@ static void add(advrob_model *model, const char *op, const char *name, const cha
     advrob_options_destroy(o);
 }
 
-static advrob_model *build_small(void) {
-    advrob_model *m = NULL;
-    must(advrob_model_begin(ctx, 1, 28, 28, NULL, &m));
-    add(m, "conv2d", "0", "input", NULL, "outputs=16 kernel=4 stride=2 padding=1");
-    add(m, "relu", "1", "0", NULL, "");
-    add(m, "conv2d", "2", "1", NULL, "outputs=32 kernel=4 stride=2 padding=1");
-    add(m, "relu", "3", "2", NULL, "");
-    add(m, "flatten", "4", "3", NULL, "");
-    add(m, "linear", "5", "4", NULL, "outputs=100");
-    add(m, "relu", "6", "5", NULL, "");
-    add(m, "linear", "7", "6", NULL, "outputs=10");
-    return m;
-}
-
 static advrob_model *build_2b(void) {
     advrob_model *m = NULL;
     advrob_options *o = options("mean=0.4914,0.4822,0.4465 std=0.2471,0.2435,0.2616");
@@ -104,7 +90,11 @@ static bool check(const struct net *net, const char *models, const char *folder)
     double clean, standard_seconds, lite_seconds;
     advrob_dataset *data = NULL;
     advrob_target *target = NULL;
-    advrob_model *model = strcmp(net->dataset, "cifar10") == 0 ? build_2b() : build_small();
+    advrob_model *model = NULL;
+    if (strcmp(net->dataset, "cifar10") == 0)
+        model = build_2b();
+    else
+        must(advrob_model_build(ctx, "conv_small", NULL, &model));
     advrob_options *o = options("split=test");
     snprintf(path, sizeof path, "%s/%s.safetensors", models, net->name);
     must(advrob_model_load_weights(model, path));

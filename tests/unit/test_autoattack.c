@@ -9,6 +9,8 @@
 
 #include "support/options.h"
 
+enum { CLASSES = 10 };
+
 /* An integer option of a made attack; -1: it has none of the name. */
 static int64_t number(const advrob_attack *attack, const char *name) {
     const ar_option_table *table = attack->kind->options;
@@ -26,6 +28,11 @@ static void describe(const advrob_attack *attack, char *text, size_t size) {
                           attack->kind->loss != NULL ? "-" : attack->common->loss);
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         int64_t value = number(attack, names[i]);
+        if (value == 0 && strcmp(names[i], "targets") == 0) { /* the usual number of them */
+            int32_t runs = 0;
+            test_ok(ar_attack_count_runs(attack, CLASSES, &runs));
+            value = runs / (number(attack, "restarts") > 0 ? number(attack, "restarts") : 1);
+        }
         if (value < 0)
             length += snprintf(text + length, size - (size_t)length, " -");
         else
@@ -43,7 +50,7 @@ static void check(const char *name, const char *words, const char *const *expect
     test_ok(advrob_attack_create(ctx, name, options, &attack));
     ar_options_destroy(options);
     ar_attack_list list = {.ctx = ctx, .common = attack->common};
-    test_ok(attack->kind->members(attack->options, 10, &list));
+    test_ok(attack->kind->members(attack->options, CLASSES, &list));
     for (int32_t i = 0; i < list.count; i++) {
         const advrob_attack *m = list.attacks[i];
         describe(m, text, sizeof text);
