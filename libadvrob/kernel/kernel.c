@@ -30,6 +30,11 @@ static const ar_kernels reference = {
     .load = ar_load_f32_c,
     .store = ar_store_f32_c,
     .sgd = ar_sgd_f32_c,
+    .qgemm_size = ar_qgemm_size_c,
+    .qgemm_pack = ar_qgemm_pack_c,
+    .qgemm = ar_qgemm_c,
+    .qmax_pool = ar_qmax_pool_c,
+    .qload = ar_qload_c,
     .fma = ar_fma_f32_c,
 };
 
@@ -64,6 +69,11 @@ static const ar_kernels reference_cblas = {
     .load = ar_load_f32_c,
     .store = ar_store_f32_c,
     .sgd = ar_sgd_f32_c,
+    .qgemm_size = ar_qgemm_size_c,
+    .qgemm_pack = ar_qgemm_pack_c,
+    .qgemm = ar_qgemm_c,
+    .qmax_pool = ar_qmax_pool_c,
+    .qload = ar_qload_c,
     .fma = ar_fma_f32_c,
 };
 #endif
@@ -98,6 +108,11 @@ static const ar_kernels avx2 = {
     .load = ar_load_f32_avx2,
     .store = ar_store_f32_avx2,
     .sgd = ar_sgd_f32_avx2,
+    .qgemm_size = ar_qgemm_size_c,
+    .qgemm_pack = ar_qgemm_pack_c,
+    .qgemm = ar_qgemm_c,
+    .qmax_pool = ar_qmax_pool_c,
+    .qload = ar_qload_c,
     .fma = ar_fma_f32_avx2,
 };
 #endif
