@@ -8,7 +8,7 @@
 #include "op/loss.h"
 #include "program.h"
 
-static int32_t new_target(advrob_context *ctx, advrob_target **out) {
+int32_t ar_target_new(advrob_context *ctx, advrob_target **out) {
     void *block;
     int32_t status = ar_calloc(&ctx->memory, 1, sizeof(advrob_target), "target", &block);
     if (status < 0) return status;
@@ -73,7 +73,7 @@ static int32_t new_model_target(advrob_model *model, bool batch_statistics, advr
     advrob_target *target = NULL;
     ar_program *program = NULL;
     AR_TRY(ar_model_program(model, batch_statistics, &program));
-    AR_TRY(new_target(model->ctx, &target));
+    AR_TRY(ar_target_new(model->ctx, &target));
     ar_model_retain(model);
     model->frozen++;
     target->model = model;
@@ -257,7 +257,7 @@ int32_t ar_target_from_callbacks(advrob_context *ctx, ar_shape shape, int32_t cl
         AR_FAIL(ADVROB_E_RANGE, "target: %d classes, expected 2 to %d", classes, AR_MAX_DIM);
     AR_TRY(ar_check_box(1, &low, &high, &one));
     if (forward == NULL) AR_FAIL(ADVROB_E_INVALID, "target: the forward callback is NULL");
-    AR_TRY(new_target(ctx, &target));
+    AR_TRY(ar_target_new(ctx, &target));
     target->destroy = callback_destroy;
     AR_TRY(ar_calloc(&ctx->memory, 3 * (size_t)shape.c, sizeof(double), "target", &block));
     target->low = block;

@@ -38,7 +38,11 @@ struct advrob_target {
     advrob_forward_fn callback_forward;
     advrob_backward_fn callback_backward;
     void *user;
+    void *own; /* of a target that another folder makes */
 };
+
+/* An empty target, for who fills in the rest. */
+int32_t ar_target_new(advrob_context *ctx, advrob_target **out);
 
 int32_t ar_target_from_model(advrob_model *model, advrob_target **out);
 /* The same, but batch norms normalise by the batch, of at most `batch` images: such a target is not

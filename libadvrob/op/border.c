@@ -44,6 +44,18 @@ out:
     return status;
 }
 
+int32_t ar_border_classes(const ar_attributes *a, const ar_shape *in, const ar_shape *out,
+                          int32_t *of) {
+    int32_t count[2];
+    ar_border_count(a, in, out, count);
+    for (int32_t y = 0; of != NULL && y < out->h; y++) {
+        int32_t row = axis_classes(a, 0, in->h, y + 1, NULL) - 1;
+        for (int32_t x = 0; x < out->w; x++)
+            of[y * out->w + x] = row * count[1] + axis_classes(a, 1, in->w, x + 1, NULL) - 1;
+    }
+    return count[0] * count[1];
+}
+
 void ar_border_pack(const ar_border *border, int32_t outputs, const ar_real *bias,
                     const ar_real *border_bias, ar_real *table) {
     for (int32_t k = 0; k < border->classes; k++)
