@@ -12,7 +12,7 @@
 
 #include "model/oracle.h"
 
-enum { AR_LAYER_GEMM, AR_LAYER_MAX_POOL, AR_LAYER_KINDS };
+enum { AR_LAYER_GEMM, AR_LAYER_MAX_POOL, AR_LAYER_PAD, AR_LAYER_ADD, AR_LAYER_KINDS };
 
 /* A tensor of codes q, each worth (q - zero) * scale. */
 typedef struct ar_engine_value {
@@ -27,7 +27,7 @@ typedef struct ar_engine_layer {
     char name[AR_NAME_SIZE]; /* of the operator's node */
     int32_t kind;
     int32_t input, residual, output; /* values; residual -1: none; output -1: the logits */
-    ar_attributes window;            /* kernel, stride, padding, dilation */
+    ar_attributes window;            /* kernel, stride, padding, dilation; pad: before, after */
     ar_shape in, out;
     /* A gemm's. All groups' weights: those between a channel and another group's outputs are 0. */
     int8_t *weights;   /* [outputs][channels][taps] */

@@ -13,6 +13,7 @@ typedef struct lowering {
     advrob_engine *engine;
     ar_arena scratch;
     int32_t *value; /* [nodes]: the engine's value that holds a node's; -1: none */
+    bool *mean;     /* [nodes]: of that value's pixels, the mean; the next layer sums them */
 } lowering;
 
 static int32_t unsupported(const ar_node *node, const char *why) {
@@ -55,7 +56,8 @@ static int32_t lower_weights(lowering *l, const ar_node *node, ar_engine_layer *
     const ar_real *w = l->model->slab + p->offset;
     const int32_t groups = node->attributes.groups, outputs = layer->out.c, channels = layer->in.c;
     const int32_t per = channels / groups;
-    const int64_t taps = p->count / outputs / per;
+    const int64_t own = p->count / outputs / per; /* a mean's only tap stands for all pixels */
+    const int64_t taps = (int64_t)layer->window.kernel[0] * layer->window.kernel[1];
     int32_t status = ADVROB_OK;
     if (q->bits < 2 || q->bits > 8) return unsupported(node, "has weights of no 2 to 8 bits");
     AR_TRY(
@@ -64,7 +66,7 @@ static int32_t lower_weights(lowering *l, const ar_node *node, ar_engine_layer *
     for (int32_t o = 0; o < outputs; o++)
         for (int32_t c = 0; c < per; c++)
             for (int64_t t = 0; t < taps; t++) {
-                const int64_t i = ((int64_t)o * per + c) * taps + t;
+                const int64_t i = ((int64_t)o * per + c) * own + (own > 1 ? t : 0);
                 double code = rint((double)(w[i] / q->scales[q->count > 1 ? o : 0]));
                 code = fmin(fmax(code, q->low), q->high);
                 codes[i] = (ar_real)code;
@@ -96,8 +98,9 @@ static int32_t lower_bias(lowering *l, const ar_node *node, ar_engine_layer *lay
     AR_TRY(take(&l->scratch, (size_t)outputs, sizeof(double), &sum));
     AR_TRY(take(&l->scratch, table, sizeof(double), &border));
     AR_TRY(take(&l->engine->arena, table, sizeof(int32_t), &layer->bias));
+    const double pixels = l->mean[node->inputs[0]] ? ar_shape_pixels(layer->in) : 1;
     for (int32_t c = 0; c < in.c; c++)
-        constant[c] = -zero;
+        constant[c] = -zero * pixels;
     node->op->absorb(&node->attributes, &in, codes, constant, sum, edges ? border : NULL);
     for (int32_t o = 0; o < outputs; o++)
         for (int32_t k = 0; k < layer->classes; k++) {
@@ -142,9 +145,13 @@ static int32_t lower_gemm(lowering *l, const ar_step *step, ar_engine_layer *lay
     double *unit;
     layer->kind = AR_LAYER_GEMM;
     layer->out = node->shape;
-    if (node->op->macs != NULL && strcmp(node->op->name, "linear") == 0) { /* of all pixels */
+    const bool mean = l->mean[node->inputs[0]];
+    if (mean && (layer->window.kernel[0] > 1 || layer->window.kernel[1] > 1))
+        return unsupported(node, "has a window on the mean of all pixels");
+    if (mean || strcmp(node->op->name, "linear") == 0) { /* of all pixels */
         layer->window.kernel[0] = in->shape.h;
         layer->window.kernel[1] = in->shape.w;
+        layer->window.padding[0] = layer->window.padding[1] = 0;
     }
     AR_TRY(take(&l->scratch, (size_t)l->model->parameters[node->weight].count, sizeof(ar_real),
                 &codes));
@@ -153,7 +160,8 @@ static int32_t lower_gemm(lowering *l, const ar_step *step, ar_engine_layer *lay
     AR_TRY(lower_weights(l, node, layer, codes, &largest));
     layer->narrow = 2 * in->high * largest <= INT16_MAX;
     for (int32_t o = 0; o < layer->out.c; o++)
-        unit[o] = (double)in->scale * (double)q->scales[q->count > 1 ? o : 0];
+        unit[o] = (double)in->scale * (double)q->scales[q->count > 1 ? o : 0] /
+                  (mean ? ar_shape_pixels(in->shape) : 1);
     AR_TRY(lower_bias(l, node, layer, codes, unit));
     AR_TRY(check_sums(l, node, layer));
     double out = layer->output < 0 ? 1 : (double)l->engine->values[layer->output].scale;
@@ -170,6 +178,58 @@ out:
 
 /* ---- The net ---- */
 
+/* Whether the node's value is another's, seen otherwise. */
+static bool is_view(const ar_node *node, const ar_engine_value *value) {
+    const char *op = node->op->name;
+    return strcmp(op, "flatten") == 0 || strcmp(op, "dropout") == 0 ||
+           (strcmp(op, "global_avg_pool") == 0 && value->shape.c == node->shape.c);
+}
+
+/* Whether a pooling's result is one of its window's codes. */
+static bool picks(const ar_node *node) {
+    const ar_attributes *a = &node->attributes;
+    return strcmp(node->op->name, "max_pool") == 0 ||
+           (strcmp(node->op->name, "avg_pool") == 0 && a->kernel[0] == 1 && a->kernel[1] == 1 &&
+            a->padding[0] == 0 && a->padding[1] == 0);
+}
+
+/* Whether a ReLU is the only one that reads a value with a quantization point of its own. */
+static bool cuts_alone(const lowering *l, const ar_step *step) {
+    const int32_t before = l->model->nodes[step->node].inputs[0];
+    return step->value != l->program->output && before > 0 &&
+           l->model->nodes[before].output.bits > 0 &&
+           ar_model_only_user(l->model, before) == step->node;
+}
+
+/* A value of other shape with the codes of the layer's input. */
+static void pass_on(lowering *l, const ar_step *step, ar_engine_layer *layer, int32_t kind) {
+    advrob_engine *engine = l->engine;
+    ar_engine_value *value = &engine->values[engine->value_count];
+    layer->kind = kind;
+    *value = engine->values[layer->input];
+    value->shape = layer->out;
+    value->first = value->last = engine->layer_count;
+    l->value[step->value] = layer->output = engine->value_count++;
+}
+
+/* A sum that no layer took in: the other term is the residual. */
+static int32_t lower_add(lowering *l, const ar_step *step, ar_engine_layer *layer) {
+    int32_t status = ADVROB_OK;
+    advrob_engine *engine = l->engine;
+    const ar_node *node = &l->model->nodes[step->node];
+    layer->kind = AR_LAYER_ADD;
+    layer->residual = l->value[node->inputs[1]];
+    if (layer->residual < 0 || l->mean[node->inputs[1]])
+        return unsupported(node, "adds a value that is no codes");
+    engine->values[layer->residual].last = engine->layer_count;
+    AR_TRY(add_value(l, step->value, node->shape, engine->layer_count));
+    layer->output = l->value[step->value];
+    layer->low = step->relu ? engine->values[layer->output].zero : 0;
+    layer->high = engine->values[layer->output].high;
+out:
+    return status;
+}
+
 static int32_t lower_step(lowering *l, int32_t s) {
     int32_t status = ADVROB_OK;
     const ar_step *step = &l->program->steps[s];
@@ -179,11 +239,21 @@ static int32_t lower_step(lowering *l, int32_t s) {
     const bool last = step->value == l->program->output;
     if (!step->used) return ADVROB_OK;
     if (input < 0) return unsupported(node, "reads a value that is no codes");
-    if (strcmp(node->op->name, "flatten") == 0 || strcmp(node->op->name, "dropout") == 0) {
+    if (is_view(node, &engine->values[input])) {
         if (last || step->relu) return unsupported(node, "ends the net or a group");
+        l->value[step->value] = input;
+        l->mean[step->value] =
+            l->mean[node->inputs[0]] || strcmp(node->op->name, "global_avg_pool") == 0;
+        return ADVROB_OK;
+    }
+    if (strcmp(node->op->name, "relu") == 0 && cuts_alone(l, step)) {
+        /* On codes it is a floor, which the layer before can lay. */
+        engine->layers[engine->values[input].first].low = engine->values[input].zero;
         l->value[step->value] = input;
         return ADVROB_OK;
     }
+    if (l->mean[node->inputs[0]] && node->op->absorb == NULL)
+        return unsupported(node, "reads a mean and is no layer");
     ar_engine_layer *layer = &engine->layers[engine->layer_count];
     *layer = (ar_engine_layer){.input = input,
                                .residual = -1,
@@ -206,13 +276,12 @@ static int32_t lower_step(lowering *l, int32_t s) {
             AR_TRY(unsupported(node, "ends the net with more than a product"));
         }
         AR_TRY(lower_gemm(l, step, layer));
-    } else if (strcmp(node->op->name, "max_pool") == 0 && !last && !step->relu) {
-        layer->kind = AR_LAYER_MAX_POOL;
-        l->value[step->value] = layer->output = engine->value_count;
-        engine->values[engine->value_count] = engine->values[input];
-        engine->values[engine->value_count].shape = node->shape;
-        engine->values[engine->value_count].first = engine->layer_count;
-        engine->values[engine->value_count++].last = engine->layer_count;
+    } else if (picks(node) && !last && !step->relu) {
+        pass_on(l, step, layer, AR_LAYER_MAX_POOL);
+    } else if (strcmp(node->op->name, "add") == 0 && !last) {
+        AR_TRY(lower_add(l, step, layer));
+    } else if (strcmp(node->op->name, "pad_channels") == 0 && !last && !step->relu) {
+        pass_on(l, step, layer, AR_LAYER_PAD);
     } else {
         AR_TRY(unsupported(node, "has no integer form"));
     }
@@ -233,6 +302,7 @@ static int32_t lower(lowering *l) {
                     "quant_ptq folds that into the first layer",
                     c, (double)model->mean[c], (double)model->std[c]);
     AR_TRY(take(&l->scratch, nodes, sizeof(int32_t), &l->value));
+    AR_TRY(take(&l->scratch, nodes, sizeof(bool), &l->mean));
     AR_TRY(take(&l->engine->arena, nodes, sizeof *engine->values, &engine->values));
     AR_TRY(take(&l->engine->arena, nodes, sizeof *engine->layers, &engine->layers));
     for (size_t i = 0; i < nodes; i++)

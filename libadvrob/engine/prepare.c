@@ -141,7 +141,8 @@ int32_t ar_engine_prepare(advrob_engine *engine) {
     int32_t status = ADVROB_OK;
     for (int32_t i = 0; i < engine->layer_count; i++) {
         ar_engine_layer *layer = &engine->layers[i];
-        AR_TRY(prepare_lists(engine, layer));
+        if (layer->kind == AR_LAYER_GEMM || layer->kind == AR_LAYER_MAX_POOL)
+            AR_TRY(prepare_lists(engine, layer));
         if (layer->kind == AR_LAYER_GEMM) AR_TRY(prepare_gemm(engine, layer));
     }
     AR_TRY(plan(engine));

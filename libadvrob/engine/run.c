@@ -1,7 +1,7 @@
 /* Running an engine: tiles of images, each through all layers in a room of its own. */
 #include "engine.h"
 
-#include <string.h>
+#include <math.h>
 
 int32_t ar_engine_room_take(advrob_engine *engine, ar_engine_room **out) {
     void *block = NULL;
@@ -74,6 +74,47 @@ static void run_max_pool(const advrob_engine *engine, ar_engine_room *room,
     engine->ctx->kernels->qmax_pool(&call);
 }
 
+/* By the same rule as a layer's residual, with the input's code for the sum. */
+static void run_add(const advrob_engine *engine, ar_engine_room *room, const ar_engine_layer *layer,
+                    int32_t lanes) {
+    const ar_engine_value *a = &engine->values[layer->input];
+    const ar_engine_value *b = &engine->values[layer->residual];
+    const ar_engine_value *out = &engine->values[layer->output];
+    const uint8_t *x = codes(engine, room, layer->input);
+    const uint8_t *r = codes(engine, room, layer->residual);
+    uint8_t *y = codes(engine, room, layer->output);
+    const float by_x = a->scale / out->scale, by_r = b->scale / out->scale;
+    const float low = (float)layer->low, high = (float)layer->high, zero = (float)out->zero;
+    const int32_t a_zero = a->zero, b_zero = b->zero;
+    const int64_t n = (int64_t)ar_shape_pixels(layer->out) * ((layer->out.c + 3) / 4) * lanes * 4;
+    for (int64_t i = 0; i < n; i++) {
+        float v = (float)(x[i] - a_zero) * by_x;
+        v = v + (float)(r[i] - b_zero) * by_r;
+        float q = rintf(v) + zero;
+        q = q > low ? q : low;
+        y[i] = (uint8_t)(q < high ? q : high);
+    }
+}
+
+/* New channels hold the code of 0. */
+static void run_pad(const advrob_engine *engine, ar_engine_room *room, const ar_engine_layer *layer,
+                    int32_t lanes) {
+    const uint8_t *x = codes(engine, room, layer->input);
+    uint8_t *y = codes(engine, room, layer->output);
+    const int32_t before = layer->window.before, channels = layer->in.c;
+    const int32_t from = (channels + 3) / 4, to = (layer->out.c + 3) / 4;
+    const int32_t zero = engine->values[layer->output].zero;
+    for (int32_t p = 0; p < ar_shape_pixels(layer->out); p++)
+        for (int32_t c = 0; c < to * 4; c++) {
+            uint8_t *out = y + ((int64_t)p * to + c / 4) * lanes * 4 + c % 4;
+            const int32_t k = c - before;
+            const bool kept = k >= 0 && k < channels;
+            const uint8_t *in = kept ? x + ((int64_t)p * from + k / 4) * lanes * 4 + k % 4 : x;
+            for (int32_t l = 0; l < lanes; l++)
+                out[l * 4] = kept ? in[l * 4] : (uint8_t)(c < layer->out.c ? zero : 0);
+        }
+}
+
 /* Sums [pixels][outputs][lanes] times their scales to logits [count][outputs][pixels]. */
 static void store_logits(const advrob_engine *engine, const ar_engine_room *room, int32_t lanes,
                          int32_t count, float *logits) {
@@ -96,8 +137,12 @@ void ar_engine_run_tile(const advrob_engine *engine, ar_engine_room *room, int32
         const ar_engine_layer *layer = &engine->layers[i];
         if (layer->kind == AR_LAYER_GEMM)
             run_gemm(engine, room, layer, lanes);
-        else
+        else if (layer->kind == AR_LAYER_MAX_POOL)
             run_max_pool(engine, room, layer, lanes);
+        else if (layer->kind == AR_LAYER_PAD)
+            run_pad(engine, room, layer, lanes);
+        else
+            run_add(engine, room, layer, lanes);
     }
     store_logits(engine, room, lanes, count, logits);
 }
