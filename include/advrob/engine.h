@@ -26,6 +26,11 @@ typedef struct advrob_engine advrob_engine;
  * E_UNSUPPORTED names the node that has no integer form or no quantization point, E_RANGE one whose
  * sums do not fit 32 bits, E_NOMEM. */
 ADVROB_API int32_t advrob_engine_create(advrob_model *model, advrob_engine **out);
+/* An engine's file (docs/file-format.md): flat, with a checksum, the same for all CPUs; written
+ * whole or not at all. Any bytes are safe to load. Errors: E_IO, E_FORMAT (cut, damaged, of a later
+ * version), E_RANGE (sums that would not fit), E_NOMEM. */
+ADVROB_API int32_t advrob_engine_save(const advrob_engine *engine, const char *path);
+ADVROB_API int32_t advrob_engine_load(advrob_context *ctx, const char *path, advrob_engine **out);
 ADVROB_API void advrob_engine_destroy(advrob_engine *engine); /* NULL is fine */
 
 /* shape: [3], channels, height, width. */

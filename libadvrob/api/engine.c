@@ -8,6 +8,18 @@ int32_t advrob_engine_create(advrob_model *model, advrob_engine **out) {
     AR_API(model->ctx, ar_engine_create(model, out));
 }
 
+int32_t advrob_engine_save(const advrob_engine *engine, const char *path) {
+    AR_API_PRESENT(engine);
+    AR_API_PRESENT(path);
+    AR_API(engine->ctx, ar_engine_save(engine, path));
+}
+
+int32_t advrob_engine_load(advrob_context *ctx, const char *path, advrob_engine **out) {
+    AR_API_PRESENT(path);
+    AR_API_PRESENT(out);
+    AR_API(ctx, ar_engine_load(ctx, path, out));
+}
+
 void advrob_engine_destroy(advrob_engine *engine) {
     ar_engine_release(engine);
 }

@@ -76,6 +76,17 @@ void ar_engine_release(advrob_engine *engine); /* NULL is fine */
 int32_t ar_engine_new(advrob_context *ctx, ar_shape shape, advrob_engine **out);
 int32_t ar_engine_prepare(advrob_engine *engine);
 
+/* Whether no sum of a gemm can leave int32; E_RANGE names layer and output. Sets `narrow`. */
+int32_t ar_engine_check_sums(const advrob_engine *engine, ar_engine_layer *layer);
+
+/* file.c: E_FORMAT for any bytes that are no engine of this version, E_RANGE for one whose sums do
+ * not fit; E_IO. */
+#define AR_ENGINE_LARGEST ((uint64_t)1 << 31)
+int32_t ar_engine_save(const advrob_engine *engine, const char *path);
+int32_t ar_engine_load(advrob_context *ctx, const char *path, advrob_engine **out);
+int32_t ar_engine_parse(advrob_context *ctx, const char *name, const uint8_t *data, size_t size,
+                        advrob_engine **out);
+
 /* run.c: pixels x [n, c, h, w] to logits [n, classes]; of a tile, in a room of one's own. */
 int32_t ar_engine_run(advrob_engine *engine, int64_t n, const float *x, float *logits);
 int32_t ar_engine_room_take(advrob_engine *engine, ar_engine_room **out);

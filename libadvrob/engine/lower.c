@@ -1,7 +1,6 @@
 /* From a quantized model to integer layers: one for each fused group of its program. */
 #include <limits.h>
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "engine.h"
@@ -50,7 +49,7 @@ static int32_t add_value(lowering *l, int32_t i, ar_shape shape, int32_t layer) 
 
 /* The codes of a layer's weights, groups and all. */
 static int32_t lower_weights(lowering *l, const ar_node *node, ar_engine_layer *layer,
-                             ar_real *codes, int32_t *largest) {
+                             ar_real *codes) {
     const ar_quant *q = &node->weights;
     const ar_parameter *p = &l->model->parameters[node->weight];
     const ar_real *w = l->model->slab + p->offset;
@@ -62,7 +61,6 @@ static int32_t lower_weights(lowering *l, const ar_node *node, ar_engine_layer *
     if (q->bits < 2 || q->bits > 8) return unsupported(node, "has weights of no 2 to 8 bits");
     AR_TRY(
         take(&l->engine->arena, (size_t)(outputs * taps) * (size_t)channels, 1, &layer->weights));
-    *largest = 0;
     for (int32_t o = 0; o < outputs; o++)
         for (int32_t c = 0; c < per; c++)
             for (int64_t t = 0; t < taps; t++) {
@@ -72,7 +70,6 @@ static int32_t lower_weights(lowering *l, const ar_node *node, ar_engine_layer *
                 codes[i] = (ar_real)code;
                 const int64_t at = (int64_t)o * channels + o / (outputs / groups) * per + c;
                 layer->weights[at * taps + t] = (int8_t)code;
-                if (fabs(code) > *largest) *largest = (int32_t)fabs(code);
             }
 out:
     return status;
@@ -118,26 +115,8 @@ out:
     return status;
 }
 
-/* No sum of the layer can leave int32. */
-static int32_t check_sums(const lowering *l, const ar_node *node, const ar_engine_layer *layer) {
-    const int64_t per = (int64_t)layer->in.c * layer->window.kernel[0] * layer->window.kernel[1];
-    for (int32_t o = 0; o < layer->out.c; o++) {
-        double reach = 0, bias = 0;
-        for (int64_t i = 0; i < per; i++)
-            reach += abs(layer->weights[o * per + i]);
-        for (int32_t k = 0; k < layer->classes; k++)
-            bias = fmax(bias, fabs((double)layer->bias[k * layer->out.c + o]));
-        reach = reach * l->engine->values[layer->input].high + bias;
-        if (!(reach < INT_MAX))
-            return ar_error(ADVROB_E_RANGE,
-                            "engine: node %s, output %d: sums reach %g, expected less than 2^31",
-                            node->name, o, reach);
-    }
-    return ADVROB_OK;
-}
-
 static int32_t lower_gemm(lowering *l, const ar_step *step, ar_engine_layer *layer) {
-    int32_t status = ADVROB_OK, largest = 0;
+    int32_t status = ADVROB_OK;
     const ar_node *node = &l->model->nodes[step->node];
     const ar_engine_value *in = &l->engine->values[layer->input];
     const ar_quant *q = &node->weights;
@@ -157,13 +136,12 @@ static int32_t lower_gemm(lowering *l, const ar_step *step, ar_engine_layer *lay
                 &codes));
     AR_TRY(take(&l->scratch, (size_t)layer->out.c, sizeof(double), &unit));
     AR_TRY(take(&l->engine->arena, (size_t)layer->out.c, sizeof(float), &layer->scale));
-    AR_TRY(lower_weights(l, node, layer, codes, &largest));
-    layer->narrow = 2 * in->high * largest <= INT16_MAX;
+    AR_TRY(lower_weights(l, node, layer, codes));
     for (int32_t o = 0; o < layer->out.c; o++)
         unit[o] = (double)in->scale * (double)q->scales[q->count > 1 ? o : 0] /
                   (mean ? ar_shape_pixels(in->shape) : 1);
     AR_TRY(lower_bias(l, node, layer, codes, unit));
-    AR_TRY(check_sums(l, node, layer));
+    AR_TRY(ar_engine_check_sums(l->engine, layer));
     double out = layer->output < 0 ? 1 : (double)l->engine->values[layer->output].scale;
     for (int32_t o = 0; o < layer->out.c; o++)
         layer->scale[o] = (float)(unit[o] / out);

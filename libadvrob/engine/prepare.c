@@ -1,4 +1,5 @@
 /* What an engine needs on this machine: index lists, packed weights, one plan of memory. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "engine.h"
@@ -134,6 +135,31 @@ static int32_t plan(advrob_engine *engine) {
     engine->sums = end;
     engine->room = end + (size_t)ar_shape_pixels(last->out) * (size_t)quads(last->out) * 4 *
                              AR_MAX_LANES * sizeof(int32_t);
+    return ADVROB_OK;
+}
+
+int32_t ar_engine_check_sums(const advrob_engine *engine, ar_engine_layer *layer) {
+    const int64_t per = (int64_t)layer->in.c * layer->window.kernel[0] * layer->window.kernel[1];
+    const int32_t high = engine->values[layer->input].high;
+    int32_t largest = 0;
+    for (int32_t o = 0; o < layer->out.c; o++) {
+        int64_t reach = 0, bias = 0;
+        for (int64_t i = 0; i < per; i++) {
+            const int32_t w = abs(layer->weights[o * per + i]);
+            reach += w;
+            largest = w > largest ? w : largest;
+        }
+        for (int32_t k = 0; k < layer->classes; k++) {
+            const int64_t b = llabs(layer->bias[(int64_t)k * layer->out.c + o]);
+            bias = b > bias ? b : bias;
+        }
+        reach = reach * high + bias;
+        if (reach > INT32_MAX)
+            return ar_error(ADVROB_E_RANGE,
+                            "engine: layer %s, output %d: sums reach %lld, expected less than 2^31",
+                            layer->name, o, (long long)reach);
+    }
+    layer->narrow = 2 * high * largest <= INT16_MAX;
     return ADVROB_OK;
 }
 
