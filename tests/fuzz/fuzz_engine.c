@@ -10,7 +10,8 @@ enum { HEADER = 24, MOST_VALUES = 1 << 16 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     advrob_context *ctx = fuzz_context();
-    uint64_t before = ctx->memory.used;
+    const uint64_t before = ctx->memory.used;
+    ctx->kernels = ar_kernels_get(ar_cpu_detect(), false);
     advrob_engine *engine = NULL;
     uint8_t *copy = malloc(size > 0 ? size : 1);
     HOLDS(copy != NULL);
