@@ -2,10 +2,11 @@
  * FMA peak, measured beside each figure. Only multiplications that exist count: taps that fall on
  * padding are neither done nor counted.
  *
- *     bench_kernels [portable|blas|avx2] [net|resnet|elementwise|channels]
+ *     bench_kernels [portable|blas|avx2] [net|resnet|elementwise|channels|integer]
  *
  * net: EightLayerConv and elementwise, what runs without a word. resnet: the layers of ResNet-18.
- * channels: what a convolution costs against its input and its output channels. */
+ * channels: what a convolution costs against its input and its output channels. integer: the gemm
+ * on codes against that on floats. */
 #include "conv_rates.h"
 #include "fma_peak.h"
 
@@ -223,6 +224,105 @@ static void channels_print(const ar_kernels *k) {
     curve_print(k, true, 64);
 }
 
+/* ---- codes against floats ---- */
+
+#define INTEGER_ROUNDS 60
+
+static const layer integer_layers[] = {
+    {"32>32 14 s1", 32, 32, 14, 3, 1, 1},     {"64>64 14 s1", 64, 64, 14, 3, 1, 1},
+    {"128>128 14 s1", 128, 128, 14, 3, 1, 1}, {"32>32 7 s1", 32, 32, 7, 3, 1, 1},
+    {"64>64 7 s1", 64, 64, 7, 3, 1, 1},       {"128>128 7 s1", 128, 128, 7, 3, 1, 1},
+};
+
+typedef struct codes_bench {
+    lists l;
+    ar_qgemm call;
+    int32_t *bias;
+    float *scale;
+    uint8_t *x, *y;
+    void *w;
+} codes_bench;
+
+/* The layer with its segments in quads. Narrow: codes of 7 bits. */
+static codes_bench codes_make(const ar_kernels *k, const layer *a, bool narrow) {
+    const layer quads = {a->name, a->c / 4, a->o, a->h, a->kernel, a->stride, a->pad};
+    codes_bench b = {.l = lists_make(&quads, false)};
+    const int32_t rows = b.l.call.rows, out = size_out(a);
+    const size_t in_size = (size_t)(a->h * a->h * a->c * LANES);
+    const size_t taps = (size_t)a->o * (size_t)rows * 4;
+    int8_t *w = take(taps);
+    b.x = take(in_size);
+    b.y = take((size_t)(out * out * a->o * LANES));
+    b.w = take(k->qgemm_size(a->o, rows, narrow));
+    b.bias = take(sizeof(int32_t) * (size_t)a->o);
+    b.scale = numbers((size_t)a->o);
+    for (size_t i = 0; i < in_size; i++)
+        b.x[i] = (uint8_t)(i * 2654435761u >> (narrow ? 25 : 24));
+    for (size_t i = 0; i < taps; i++)
+        w[i] = (int8_t)(i * 2246822519u >> 24);
+    k->qgemm_pack(a->o, rows, narrow, w, b.w);
+    free(w);
+    b.call = (ar_qgemm){.lanes = LANES,
+                        .pixels = out * out,
+                        .outputs = a->o,
+                        .rows = rows,
+                        .narrow = narrow,
+                        .x = b.x,
+                        .w = b.w,
+                        .first = b.l.first,
+                        .segments = b.l.segments,
+                        .bias = b.bias,
+                        .scale = b.scale,
+                        .zero = narrow ? 0 : 128,
+                        .high = narrow ? 127 : 255,
+                        .y = b.y};
+    return b;
+}
+
+static void codes_free(codes_bench *b) {
+    free(b->l.first);
+    free(b->l.segments);
+    free(b->bias);
+    free(b->scale);
+    free(b->x);
+    free(b->y);
+    free(b->w);
+}
+
+/* GOP/s, counted as gemm_rate counts them. */
+static double codes_rate(const ar_kernels *k, const codes_bench *b, double seconds) {
+    double best = 1e9;
+    for (double end = now() + seconds; now() < end;) {
+        double t = now();
+        k->qgemm(&b->call);
+        t = now() - t;
+        if (t < best) best = t;
+    }
+    return b->l.products * 4 * 2 * LANES / best * 1e-9;
+}
+
+/* Each figure is the best of many short rounds, taken in turns: a clock that moves, or a neighbour,
+ * then meets all three. */
+static void integer_print(const ar_kernels *k) {
+    printf("%-15s %12s %16s %16s\n", "layer", "f32 GFLOP/s", "narrow GOP/s", "exact GOP/s");
+    for (size_t i = 0; i < sizeof integer_layers / sizeof integer_layers[0]; i++) {
+        const layer *a = integer_layers + i;
+        codes_bench narrow = codes_make(k, a, true), exact = codes_make(k, a, false);
+        double best[3] = {0};
+        for (int32_t round = 0; round < INTEGER_ROUNDS; round++)
+            for (int32_t j = 0; j < 3; j++) {
+                double rate = j == 0 ? gemm_rate(k, a, false, 0.008)
+                                     : codes_rate(k, j == 1 ? &narrow : &exact, 0.008);
+                if (rate > best[j]) best[j] = rate;
+            }
+        printf("%-15s %12.1f %7.1f (%5.2f x) %7.1f (%5.2f x)\n", a->name, best[0], best[1],
+               best[1] / best[0], best[2], best[2] / best[0]);
+        fflush(stdout);
+        codes_free(&narrow);
+        codes_free(&exact);
+    }
+}
+
 #define COUNT(layers) (sizeof(layers) / sizeof(layers)[0])
 
 int main(int argc, char **argv) {
@@ -234,6 +334,7 @@ int main(int argc, char **argv) {
     if (net) layers_print(k, eight_layer_conv, COUNT(eight_layer_conv));
     if (strcmp(what, "resnet") == 0) layers_print(k, resnet, COUNT(resnet));
     if (strcmp(what, "channels") == 0) channels_print(k);
+    if (strcmp(what, "integer") == 0) integer_print(k);
     if (strcmp(what, "elementwise") == 0) {
         elementwise_print(k, EW_ADD, 16, 49);
         elementwise_print(k, EW_NORM, 64, 16);   /* L2; a stride of 4 KB between pixels */
