@@ -108,11 +108,11 @@ static const ar_kernels avx2 = {
     .load = ar_load_f32_avx2,
     .store = ar_store_f32_avx2,
     .sgd = ar_sgd_f32_avx2,
-    .qgemm_size = ar_qgemm_size_c,
-    .qgemm_pack = ar_qgemm_pack_c,
-    .qgemm = ar_qgemm_c,
-    .qmax_pool = ar_qmax_pool_c,
-    .qload = ar_qload_c,
+    .qgemm_size = ar_qgemm_size_avx2,
+    .qgemm_pack = ar_qgemm_pack_avx2,
+    .qgemm = ar_qgemm_avx2,
+    .qmax_pool = ar_qmax_pool_avx2,
+    .qload = ar_qload_avx2,
     .fma = ar_fma_f32_avx2,
 };
 #endif
