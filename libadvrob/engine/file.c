@@ -8,7 +8,7 @@
 
 static const char magic[8] = "ADVROBQ";
 /* LEAST_LAYER: bytes of a layer without arrays, and of its value. */
-enum { VERSION = 1, HEADER = 24, MOST_LAYERS = AR_MAX_NODES, LEAST_LAYER = AR_NAME_SIZE + 116 };
+enum { VERSION = 1, HEADER = 24, MOST_LAYERS = AR_MAX_NODES, LEAST_LAYER = AR_NAME_SIZE + 104 };
 
 /* ---- Numbers as bytes, both ways ---- */
 

@@ -222,6 +222,25 @@ static int32_t forward(void *user, int64_t n, const float *in, float *answer) {
     return 0;
 }
 
+static void test_engines(void **state) {
+    (void)state;
+    advrob_engine *e = NULL;
+    advrob_target *t = NULL;
+    int64_t bytes = 0;
+    NO(advrob_engine_create(NULL, &e));
+    NO(advrob_engine_create(model, NULL));
+    NO(advrob_engine_save(NULL, "/"));
+    NO(advrob_engine_load(NULL, "/", &e));
+    NO(advrob_engine_load(ctx, NULL, &e));
+    NO(advrob_engine_load(ctx, "/", NULL));
+    RUNS(advrob_engine_destroy(NULL));
+    NO(advrob_engine_shape(NULL, shape));
+    ZERO(advrob_engine_classes(NULL));
+    NO(advrob_engine_memory(NULL, &bytes, &bytes));
+    NO(advrob_engine_run(NULL, 1, x, logits));
+    NO(advrob_target_from_engine(NULL, model, &t));
+}
+
 static void test_targets(void **state) {
     (void)state;
     advrob_target *t = NULL;
@@ -448,10 +467,11 @@ static int tear_down(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_basics),  cmocka_unit_test(test_datasets),
-        cmocka_unit_test(test_models),  cmocka_unit_test(test_targets),
-        cmocka_unit_test(test_recipes), cmocka_unit_test(test_reports),
-        cmocka_unit_test(test_pages),   cmocka_unit_test(test_all_called),
+        cmocka_unit_test(test_basics),     cmocka_unit_test(test_datasets),
+        cmocka_unit_test(test_models),     cmocka_unit_test(test_engines),
+        cmocka_unit_test(test_targets),    cmocka_unit_test(test_recipes),
+        cmocka_unit_test(test_reports),    cmocka_unit_test(test_pages),
+        cmocka_unit_test(test_all_called),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

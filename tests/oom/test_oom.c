@@ -234,6 +234,26 @@ static void scenario_quantize(run *r) {
     look_at_model(r, r->models[0]);
 }
 
+/* Lowered, saved, loaded, run and attacked. */
+static void scenario_engine(run *r) {
+    float logits[IMAGES * 10];
+    int32_t predictions[IMAGES];
+    new_model(r, 0);
+    if (!r->over) new_dataset(r, 0);
+    if (!r->over) make_smaller(r, 1, "quant_ptq", "range", "minmax");
+    if (r->over) return;
+    MAKE(r, r->engines[0], advrob_engine_create(r->models[1], &r->engines[0]));
+    CALL(r, advrob_engine_save(r->engines[0], path_of("engine")));
+    MAKE(r, r->engines[1], advrob_engine_load(r->ctx, path_of("engine"), &r->engines[1]));
+    CALL(r, advrob_engine_run(r->engines[1], IMAGES, images, logits));
+    look(r, logits, sizeof logits);
+    MAKE(r, r->targets[0], advrob_target_from_engine(r->engines[1], r->models[1], &r->targets[0]));
+    MAKE(r, r->attacks[0], advrob_attack_create(r->ctx, "fgsm", NULL, &r->attacks[0]));
+    CALL(r, advrob_attack_run(r->attacks[0], r->targets[0], IMAGES, images, labels, NULL,
+                              predictions, NULL));
+    look(r, predictions, sizeof predictions);
+}
+
 /* Batch norm: made anew, folded, quantized. */
 static void scenario_batch_norm(run *r) {
     MAKE(r, r->models[0], advrob_model_build(r->ctx, "tiny_batch_norm", NULL, &r->models[0]));
@@ -503,6 +523,7 @@ static const struct {
     {"finetune", scenario_finetune}, {"batch_norm", scenario_batch_norm},
     {"report", scenario_report},     {"page", scenario_page},
     {"row", scenario_row},           {"profile", scenario_profile},
+    {"engine", scenario_engine},
 };
 enum { SCENARIOS = sizeof scenarios / sizeof scenarios[0] };
 
