@@ -134,7 +134,7 @@ static int32_t draw_bias(void) {
     case 2:
         return -(1 << 25) + between(-5, 5);
     case 3:
-        return between(-1900000000, 1900000000);
+        return between(0, 1900000000) * (between(0, 1) ? 1 : -1);
     default:
         return between(-200000, 200000);
     }

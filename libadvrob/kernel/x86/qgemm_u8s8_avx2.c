@@ -2,8 +2,9 @@
  *
  * vpmaddubsw multiplies codes by weights and adds two products, but saturates at 16 bits. Where no
  * codes can make it so, it is the fastest way; with small weights several such sums are added in 16
- * bits before they are widened. Other codes are widened to 16 bits first. Integers do not round, so
- * the order of sums is free; the epilogue is the contract's step by step, and so are its bits. */
+ * bits before they are widened. Elsewhere codes are widened to 16 bits first. Integers do not
+ * round, so the order of sums is free, and the epilogue rounds where the contract does: the same
+ * bits. */
 #include "kernel/x86/avx2.h"
 
 #include <string.h>
@@ -330,17 +331,18 @@ INLINE void panel(const ar_qgemm *given, const int8_t *w, int32_t o, int32_t p, 
     const int32_t padded = blocks_of(call->outputs) * BLOCK, step = lanes * 4;
     const ptrdiff_t size = (ptrdiff_t)block_size(call->rows, call->narrow);
     const int32_t row_size = BLOCK * (kind == WORDS ? 8 : 4);
-    const seconds more = seconds_of(w, call->rows); /* of split blocks alone */
+    seconds more = {0};
     const int32_t *bias = call->bias + o;
     __m256i a[12];
 
+    if (kind == SPLIT) more = seconds_of(w, call->rows);
     if (call->bias_class != NULL) bias += (ptrdiff_t)call->bias_class[p] * padded;
     UNROLL
     for (int32_t i = 0; i < width * BLOCK * units; i++)
         a[i] = _mm256_set1_epi32(bias[i / units]);
     for (int32_t i = call->first[p]; i < call->first[p + 1]; i++) {
         const ar_segment s = call->segments[i];
-        const uint8_t *x = call->x + (ptrdiff_t)s.x * step + from * 32;
+        const uint8_t *begin = call->x + (ptrdiff_t)s.x * step + from * 32, *x = begin;
         const int8_t *row = w + (ptrdiff_t)s.w * row_size;
         int32_t k = s.k;
         if (kind != WORDS)
@@ -351,11 +353,10 @@ INLINE void panel(const ar_qgemm *given, const int8_t *w, int32_t o, int32_t p, 
                 add_word_rows(a, x, row, size, width);
             else
                 add_row(a, x, row, units);
-        if (kind == SPLIT) {
-            x = call->x + ((ptrdiff_t)s.x - s.w) * step + from * 32;
+        if (kind == SPLIT)
             for (int32_t r = more.start[s.w]; r < more.start[s.w + s.k]; r++)
-                add_row(a, x + (ptrdiff_t)more.row[r] * step, more.rows + r * row_size, units);
-        }
+                add_row(a, begin + (ptrdiff_t)(more.row[r] - s.w) * step,
+                        more.rows + (ptrdiff_t)r * row_size, units);
     }
     UNROLL
     for (int32_t i = 0; i < width * units; i++) {
