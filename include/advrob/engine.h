@@ -48,6 +48,11 @@ ADVROB_API int32_t advrob_engine_memory(const advrob_engine *engine, int64_t *fi
 ADVROB_API int32_t advrob_engine_run(advrob_engine *engine, int64_t n, const float *x,
                                      float *logits);
 
+/* The same for images of bytes [n, c, h, w], as they come from a camera or a file: k is the pixel
+ * low + k / 255 * (high - low) of the model's box, so k / 255 for most. No float is made of it. */
+ADVROB_API int32_t advrob_engine_run_u8(advrob_engine *engine, int64_t n, const uint8_t *x,
+                                        float *logits);
+
 /* What an attack sees: the engine's own answers. gradients: the quantized model that it was lowered
  * from, whose straight-through gradients are then used (it is frozen meanwhile); NULL: the target
  * gives none, and attacks by scores or by transfer remain. Errors: E_SHAPE, E_NOMEM. */

@@ -46,9 +46,19 @@ int32_t advrob_engine_memory(const advrob_engine *engine, int64_t *fixed, int64_
     return ADVROB_OK;
 }
 
-static int32_t run(advrob_engine *engine, int64_t n, const float *x, float *logits) {
+static int32_t check_count(int64_t n) {
     if (n < 1) return ar_error(ADVROB_E_RANGE, "%lld images, expected at least 1", (long long)n);
-    return ar_engine_run(engine, n, x, logits);
+    return ADVROB_OK;
+}
+
+static int32_t run(advrob_engine *engine, int64_t n, const float *x, float *logits) {
+    int32_t status = check_count(n);
+    return status < 0 ? status : ar_engine_run(engine, n, x, logits);
+}
+
+static int32_t run_bytes(advrob_engine *engine, int64_t n, const uint8_t *x, float *logits) {
+    int32_t status = check_count(n);
+    return status < 0 ? status : ar_engine_run_bytes(engine, n, x, logits);
 }
 
 int32_t advrob_engine_run(advrob_engine *engine, int64_t n, const float *x, float *logits) {
@@ -56,6 +66,13 @@ int32_t advrob_engine_run(advrob_engine *engine, int64_t n, const float *x, floa
     AR_API_PRESENT(x);
     AR_API_PRESENT(logits);
     AR_API(engine->ctx, run(engine, n, x, logits));
+}
+
+int32_t advrob_engine_run_u8(advrob_engine *engine, int64_t n, const uint8_t *x, float *logits) {
+    AR_API_PRESENT(engine);
+    AR_API_PRESENT(x);
+    AR_API_PRESENT(logits);
+    AR_API(engine->ctx, run_bytes(engine, n, x, logits));
 }
 
 int32_t advrob_target_from_engine(advrob_engine *engine, advrob_model *gradients,

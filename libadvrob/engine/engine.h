@@ -57,6 +57,7 @@ struct advrob_engine {
     int32_t classes;                  /* numbers of the result */
     double *low, *high, *unit;        /* the model's box and units, [channels] */
     double *input_scale, *input_zero; /* [channels]: the same in all */
+    uint8_t *byte_codes;              /* [channels][256]: of a pixel that 8 bits hold */
     ar_engine_value *values;
     int32_t value_count; /* value 0 is the input */
     ar_engine_layer *layers;
@@ -89,6 +90,8 @@ int32_t ar_engine_parse(advrob_context *ctx, const char *name, const uint8_t *da
 
 /* run.c: pixels x [n, c, h, w] to logits [n, classes]; of a tile, in a room of one's own. */
 int32_t ar_engine_run(advrob_engine *engine, int64_t n, const float *x, float *logits);
+/* The same of bytes: k is the pixel low + k / 255 * (high - low). */
+int32_t ar_engine_run_bytes(advrob_engine *engine, int64_t n, const uint8_t *x, float *logits);
 int32_t ar_engine_room_take(advrob_engine *engine, ar_engine_room **out);
 void ar_engine_room_give(advrob_engine *engine, ar_engine_room *room); /* NULL is fine */
 void ar_engine_run_tile(const advrob_engine *engine, ar_engine_room *room, int32_t count,

@@ -163,8 +163,27 @@ int32_t ar_engine_check_sums(const advrob_engine *engine, ar_engine_layer *layer
     return ADVROB_OK;
 }
 
+/* By the rule of the slot that makes codes from floats. */
+static int32_t prepare_bytes(advrob_engine *engine) {
+    int32_t status = ADVROB_OK;
+    const int32_t channels = engine->shape.c;
+    AR_TRY(take(engine, (size_t)channels, 256, &engine->byte_codes));
+    for (int32_t c = 0; c < channels; c++)
+        for (int32_t k = 0; k < 256; k++) {
+            const float x =
+                (float)(engine->low[c] + k / 255.0 * (engine->high[c] - engine->low[c]));
+            uint8_t tile[4 * AR_MAX_LANES];
+            engine->ctx->kernels->qload(8, 1, 1, 1, &x, engine->input_scale + c,
+                                        engine->input_zero + c, tile);
+            engine->byte_codes[c * 256 + k] = tile[0];
+        }
+out:
+    return status;
+}
+
 int32_t ar_engine_prepare(advrob_engine *engine) {
     int32_t status = ADVROB_OK;
+    AR_TRY(prepare_bytes(engine));
     for (int32_t i = 0; i < engine->layer_count; i++) {
         ar_engine_layer *layer = &engine->layers[i];
         if (layer->kind == AR_LAYER_GEMM || layer->kind == AR_LAYER_MAX_POOL)

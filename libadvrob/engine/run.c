@@ -2,6 +2,7 @@
 #include "engine.h"
 
 #include <math.h>
+#include <string.h>
 
 int32_t ar_engine_room_take(advrob_engine *engine, ar_engine_room **out) {
     void *block = NULL;
@@ -128,11 +129,22 @@ static void store_logits(const advrob_engine *engine, const ar_engine_room *room
                     (float)sums[((int64_t)p * padded + o) * lanes + l] * last->scale_padded[o];
 }
 
-void ar_engine_run_tile(const advrob_engine *engine, ar_engine_room *room, int32_t count,
-                        const float *x, float *logits) {
-    const int32_t lanes = count <= 8 ? 8 : AR_MAX_LANES;
-    engine->ctx->kernels->qload(lanes, count, engine->shape.c, ar_shape_pixels(engine->shape), x,
-                                engine->input_scale, engine->input_zero, codes(engine, room, 0));
+static void load_bytes(const advrob_engine *engine, ar_engine_room *room, int32_t lanes,
+                       int32_t count, const uint8_t *x) {
+    const int32_t channels = engine->shape.c, pixels = ar_shape_pixels(engine->shape);
+    const int32_t quads = (channels + 3) / 4;
+    uint8_t *tile = codes(engine, room, 0);
+    memset(tile, 0, (size_t)pixels * (size_t)quads * (size_t)lanes * 4);
+    for (int32_t l = 0; l < count; l++)
+        for (int32_t c = 0; c < channels; c++) {
+            const uint8_t *table = engine->byte_codes + c * 256;
+            uint8_t *out = tile + ((int64_t)(c / 4) * lanes + l) * 4 + c % 4;
+            for (int32_t p = 0; p < pixels; p++, x++, out += (int64_t)quads * lanes * 4)
+                *out = table[*x];
+        }
+}
+
+static void run_layers(const advrob_engine *engine, ar_engine_room *room, int32_t lanes) {
     for (int32_t i = 0; i < engine->layer_count; i++) {
         const ar_engine_layer *layer = &engine->layers[i];
         if (layer->kind == AR_LAYER_GEMM)
@@ -144,6 +156,14 @@ void ar_engine_run_tile(const advrob_engine *engine, ar_engine_room *room, int32
         else
             run_add(engine, room, layer, lanes);
     }
+}
+
+void ar_engine_run_tile(const advrob_engine *engine, ar_engine_room *room, int32_t count,
+                        const float *x, float *logits) {
+    const int32_t lanes = count <= 8 ? 8 : AR_MAX_LANES;
+    engine->ctx->kernels->qload(lanes, count, engine->shape.c, ar_shape_pixels(engine->shape), x,
+                                engine->input_scale, engine->input_zero, codes(engine, room, 0));
+    run_layers(engine, room, lanes);
     store_logits(engine, room, lanes, count, logits);
 }
 
@@ -152,26 +172,40 @@ typedef struct run_job {
     int64_t n;
     int32_t tile;
     const float *x;
+    const uint8_t *bytes; /* instead of x */
     float *logits;
 } run_job;
 
 static int32_t run_piece(void *arg, int64_t piece, int32_t worker) {
     const run_job *job = arg;
     const int64_t first = piece * job->tile, left = job->n - first;
+    const int64_t at = first * ar_shape_count(job->engine->shape);
     const int32_t count = left < job->tile ? (int32_t)left : job->tile;
+    float *logits = job->logits + first * job->engine->classes;
     ar_engine_room *room = NULL;
     (void)worker;
     int32_t status = ar_engine_room_take(job->engine, &room);
     if (status < 0) return status;
-    ar_engine_run_tile(job->engine, room, count,
-                       job->x + first * ar_shape_count(job->engine->shape),
-                       job->logits + first * job->engine->classes);
+    if (job->bytes != NULL) {
+        load_bytes(job->engine, room, job->tile, count, job->bytes + at);
+        run_layers(job->engine, room, job->tile);
+        store_logits(job->engine, room, job->tile, count, logits);
+    } else {
+        ar_engine_run_tile(job->engine, room, count, job->x + at, logits);
+    }
     ar_engine_room_give(job->engine, room);
     return ADVROB_OK;
 }
 
+static int32_t run_all(run_job job) {
+    job.tile = job.n <= 8 ? 8 : AR_MAX_LANES;
+    return ar_parallel(job.engine->ctx, (job.n + job.tile - 1) / job.tile, run_piece, NULL, &job);
+}
+
 int32_t ar_engine_run(advrob_engine *engine, int64_t n, const float *x, float *logits) {
-    const int32_t tile = n <= 8 ? 8 : AR_MAX_LANES;
-    run_job job = {engine, n, tile, x, logits};
-    return ar_parallel(engine->ctx, (n + tile - 1) / tile, run_piece, NULL, &job);
+    return run_all((run_job){.engine = engine, .n = n, .x = x, .logits = logits});
+}
+
+int32_t ar_engine_run_bytes(advrob_engine *engine, int64_t n, const uint8_t *x, float *logits) {
+    return run_all((run_job){.engine = engine, .n = n, .bytes = x, .logits = logits});
 }

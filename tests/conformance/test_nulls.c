@@ -238,6 +238,7 @@ static void test_engines(void **state) {
     ZERO(advrob_engine_classes(NULL));
     NO(advrob_engine_memory(NULL, &bytes, &bytes));
     NO(advrob_engine_run(NULL, 1, x, logits));
+    NO(advrob_engine_run_u8(NULL, 1, (const uint8_t *)"", logits));
     NO(advrob_target_from_engine(NULL, model, &t));
 }
 

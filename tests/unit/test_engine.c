@@ -147,6 +147,31 @@ static void test_bits(void **state) {
     }
 }
 
+/* Bytes are the pixels that they stand for. */
+static void test_bytes(void **state) {
+    (void)state;
+    static const char *const nets[] = {"tiny", "resnet20"};
+    advrob_context *ctx = open_context(NULL, 2, ar_cpu_detect());
+    for (size_t n = 0; n < sizeof nets / sizeof nets[0]; n++) {
+        scene s;
+        open_scene(&s, ctx, nets[n], "");
+        float wanted[IMAGES * CLASSES], logits[IMAGES * CLASSES];
+        const size_t bytes = sizeof(float) * IMAGES * (size_t)s.engine->classes;
+        uint8_t *x = malloc((size_t)(IMAGES * s.size));
+        for (int64_t i = 0; i < IMAGES * s.size; i++)
+            x[i] = (uint8_t)rintf(s.x[i] * 255);
+        test_ok(advrob_engine_run(s.engine, IMAGES, s.x, wanted));
+        test_ok(advrob_engine_run_u8(s.engine, IMAGES, x, logits));
+        assert_memory_equal(logits, wanted, bytes);
+        test_ok(advrob_engine_run_u8(s.engine, 5, x, logits));
+        assert_memory_equal(logits, wanted, bytes / IMAGES * 5);
+        assert_int_equal(advrob_engine_run_u8(s.engine, 0, x, logits), ADVROB_E_RANGE);
+        free(x);
+        close_scene(&s);
+    }
+    ar_context_release(ctx);
+}
+
 static void test_steady(void **state) {
     (void)state;
     scene s;
@@ -283,8 +308,8 @@ static void test_refused(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_nets),    cmocka_unit_test(test_bits),
-        cmocka_unit_test(test_steady),  cmocka_unit_test(test_targets),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_bytes),   cmocka_unit_test(test_steady),
+        cmocka_unit_test(test_targets), cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
