@@ -1,5 +1,5 @@
 /* A short AutoAttack, for runs that are made often: APGD on cross-entropy, targeted APGD on few
- * targets, few squares. It leaves FAB out. */
+ * targets, few squares, whose sizes shrink within these few. It leaves FAB out. */
 #include "attack.h"
 
 typedef struct lite_options {
@@ -29,7 +29,7 @@ static int32_t members(const void *options, int32_t classes, ar_attack_list *lis
     AR_TRY(ar_attack_list_add(list, "apgd", text));
     ar_format(text, sizeof text, "steps=%lld targets=%d", (long long)o->steps, targets);
     AR_TRY(ar_attack_list_add(list, "apgd_t", text));
-    ar_format(text, sizeof text, "queries=%lld", (long long)o->queries);
+    ar_format(text, sizeof text, "queries=%lld rescale=1", (long long)o->queries);
     AR_TRY(ar_attack_list_add(list, "square", text));
 out:
     return status;

@@ -21,9 +21,11 @@ static int64_t number(const advrob_attack *attack, const char *name) {
     return value;
 }
 
-/* "name loss steps restarts targets queries eot"; a dash where an attack has no such option. */
+/* "name loss steps restarts targets queries eot rescale"; a dash where an attack has no such
+ * option. */
 static void describe(const advrob_attack *attack, char *text, size_t size) {
-    static const char *const names[] = {"steps", "restarts", "targets", "queries", "eot"};
+    static const char *const names[] = {"steps",   "restarts", "targets",
+                                        "queries", "eot",      "rescale"};
     int length = snprintf(text, size, "%s %s", attack->kind->name,
                           attack->kind->loss != NULL ? "-" : attack->common->loss);
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
@@ -69,16 +71,17 @@ static void check(const char *name, const char *words, const char *const *expect
 static void test_members(void **state) {
     (void)state;
     /* autoattack.py of the authors' code, set_version, and the constructors above it. */
-    static const char *const standard[] = {"apgd ce 100 1 - - 1", "apgd_t - 100 - 9 - 1",
-                                           "fab - 100 1 9 - -", "square - - 1 - 5000 -", NULL};
-    static const char *const plus[] = {"apgd ce 100 5 - - 1",  "apgd dlr 100 5 - - 1",
-                                       "fab - 100 5 9 - -",    "square - - 1 - 5000 -",
-                                       "apgd_t - 100 - 9 - 1", NULL};
-    static const char *const randomised[] = {"apgd ce 100 1 - - 20", "apgd dlr 100 1 - - 20", NULL};
-    static const char *const lite[] = {"apgd ce 50 1 - - 1", "apgd_t - 50 - 3 - 1",
-                                       "square - - 1 - 1000 -", NULL};
-    static const char *const less[] = {"apgd ce 7 1 - - 1", "apgd_t - 7 - 2 - 1",
-                                       "square - - 1 - 0 -", NULL};
+    static const char *const standard[] = {"apgd ce 100 1 - - 1 -", "apgd_t - 100 - 9 - 1 -",
+                                           "fab - 100 1 9 - - -", "square - - 1 - 5000 - 0", NULL};
+    static const char *const plus[] = {"apgd ce 100 5 - - 1 -",  "apgd dlr 100 5 - - 1 -",
+                                       "fab - 100 5 9 - - -",    "square - - 1 - 5000 - 0",
+                                       "apgd_t - 100 - 9 - 1 -", NULL};
+    static const char *const randomised[] = {"apgd ce 100 1 - - 20 -", "apgd dlr 100 1 - - 20 -",
+                                             NULL};
+    static const char *const lite[] = {"apgd ce 50 1 - - 1 -", "apgd_t - 50 - 3 - 1 -",
+                                       "square - - 1 - 1000 - 1", NULL};
+    static const char *const less[] = {"apgd ce 7 1 - - 1 -", "apgd_t - 7 - 2 - 1 -",
+                                       "square - - 1 - 0 - 1", NULL};
     check("autoattack", "", standard);
     check("autoattack", " version=standard", standard);
     check("autoattack", " version=plus", plus);
