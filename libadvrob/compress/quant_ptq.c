@@ -66,6 +66,34 @@ static double weight_scale(const ptq_options *o, const ar_real *w, int64_t n) {
     return best;
 }
 
+/* Steps of a sum that the largest bias has at most, so that it fits 32 bits with room for the
+ * products. */
+#define BIAS_STEPS (1 << 28)
+
+/* A step of a layer's sums is its input's scale times its weights': the least weight scale by which
+ * the biases of outputs [first, end) are at most BIAS_STEPS of them. 0 where no integers will run.
+ */
+static double scale_floor(const ptq_options *o, const advrob_model *model, const ar_node *node,
+                          int32_t first, int32_t end) {
+    const ar_real *slab = model->slab;
+    const ar_parameter *border =
+        node->border_bias < 0 ? NULL : &model->parameters[node->border_bias];
+    const int64_t classes = border == NULL ? 0 : border->count / border->shape[0];
+    int32_t from = node->inputs[0];
+    double largest = 0;
+    while (from > 0 && model->nodes[from].output.bits == 0)
+        from = model->nodes[from].inputs[0];
+    const ar_quant *input = &model->nodes[from].output;
+    if (input->bits == 0 || input->bits > 8 || o->weight_bits == 1 || o->weight_bits > 8) return 0;
+    for (int32_t i = first; i < end; i++) {
+        double bias = node->bias < 0 ? 0 : (double)slab[model->parameters[node->bias].offset + i];
+        largest = fmax(largest, fabs(bias));
+        for (int64_t k = 0; k < classes; k++)
+            largest = fmax(largest, fabs(bias + (double)slab[border->offset + i * classes + k]));
+    }
+    return largest / (double)input->scales[0] / BIAS_STEPS;
+}
+
 static int32_t quantize_weights(const ptq_options *o, advrob_model *model, ar_node *node) {
     int32_t status = ADVROB_OK;
     const ar_parameter *weight = &model->parameters[node->weight];
@@ -77,7 +105,9 @@ static int32_t quantize_weights(const ptq_options *o, advrob_model *model, ar_no
     AR_TRY(ar_calloc(&model->ctx->memory, (size_t)count, sizeof(ar_real), "scales", &block));
     ar_real *scales = block;
     for (int32_t i = 0; i < count; i++) {
-        scales[i] = (ar_real)weight_scale(o, model->slab + weight->offset + i * per, per);
+        double scale = weight_scale(o, model->slab + weight->offset + i * per, per);
+        double least = scale_floor(o, model, node, i, channels ? i + 1 : node->shape.c);
+        scales[i] = (ar_real)(scale > 0 ? fmax(scale, least) : 0);
         if (scales[i] > 0) continue;
         /* All weights are zero, or too small for a float. Binary weights can be no closer to zero.
          */
@@ -209,12 +239,12 @@ static int32_t run(const ar_compression *job, advrob_model **out) {
     }
     for (int32_t i = 0; i < model->node_count; i++) {
         ar_node *node = &model->nodes[i];
-        if (node->op != NULL && node->op->prune == AR_PRUNE_PRODUCES)
-            AR_TRY(quantize_weights(o, model, node));
         if (i == 0 && ranges[0].wanted)
             AR_TRY(quantize_input(o, model, &ranges[0]));
         else if (ranges[i].wanted)
             AR_TRY(quantize_value(o, model, node, &ranges[i]));
+        if (node->op != NULL && node->op->prune == AR_PRUNE_PRODUCES) /* after its input's point */
+            AR_TRY(quantize_weights(o, model, node));
     }
     *out = model;
     model = NULL;

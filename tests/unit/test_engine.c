@@ -108,6 +108,53 @@ static void test_nets(void **state) {
     test_allocator_check(&allocator);
 }
 
+/* A filter of next to nothing with a bias that is none, and one of zeros: the scale has a floor, so
+ * that the bias fits. */
+static void test_small_filters(void **state) {
+    (void)state;
+    advrob_context *ctx = open_context(NULL, 1, ar_cpu_detect());
+    for (int32_t channels = 0; channels < 2; channels++) {
+        advrob_model *model = test_zoo(ctx, "tiny"), *quantized = NULL;
+        advrob_options *options =
+            test_options(channels ? "weight_granularity=channel" : "weight_granularity=tensor");
+        advrob_compressor *quant = NULL;
+        advrob_engine *engine = NULL;
+        advrob_target *simulated = NULL;
+        test_ok(ar_model_initialise(model, "he", 5));
+        const ar_node *conv = &model->nodes[ar_model_find_node(model, "conv2")];
+        const ar_parameter *w = &model->parameters[conv->weight],
+                           *b = &model->parameters[conv->bias];
+        const int64_t per = w->count / w->shape[0];
+        for (int64_t i = 0; i < (channels ? 2 * per : w->count); i++)
+            model->slab[w->offset + i] = i < per ? 1e-20f : 0;
+        for (int32_t o = 0; o < 3; o++)
+            model->slab[b->offset + o] = 3.0f - (float)o;
+        ar_model_changed(model);
+        advrob_dataset *data =
+            test_dataset(ctx, IMAGES, model->nodes[0].shape, ar_model_classes(model), 0.3, 3);
+        float *x = malloc(sizeof(float) * IMAGES * (size_t)ar_shape_count(model->nodes[0].shape));
+        float wanted[IMAGES * CLASSES], logits[IMAGES * CLASSES];
+        test_ok(ar_dataset_gather(data, 0, NULL, IMAGES, x, NULL));
+        test_ok(advrob_compressor_create(ctx, "quant_ptq", options, &quant));
+        test_ok(advrob_compressor_run(quant, model, data, &quantized));
+        test_ok(advrob_engine_create(quantized, &engine));
+        test_ok(ar_target_from_model(quantized, &simulated));
+        test_ok(ar_target_forward(simulated, IMAGES, x, wanted));
+        test_ok(advrob_engine_run(engine, IMAGES, x, logits));
+        for (int32_t i = 0; i < IMAGES * engine->classes; i++)
+            assert_true(fabs((double)logits[i] - (double)wanted[i]) <= 0.05);
+        free(x);
+        ar_target_release(simulated);
+        advrob_engine_destroy(engine);
+        advrob_compressor_destroy(quant);
+        ar_options_destroy(options);
+        ar_dataset_release(data);
+        ar_model_release(quantized);
+        ar_model_release(model);
+    }
+    ar_context_release(ctx);
+}
+
 /* ---- bits ---- */
 
 static void test_bits(void **state) {
@@ -307,9 +354,10 @@ static void test_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_nets),    cmocka_unit_test(test_bits),
-        cmocka_unit_test(test_bytes),   cmocka_unit_test(test_steady),
-        cmocka_unit_test(test_targets), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_nets),          cmocka_unit_test(test_bits),
+        cmocka_unit_test(test_small_filters), cmocka_unit_test(test_bytes),
+        cmocka_unit_test(test_steady),        cmocka_unit_test(test_targets),
+        cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
