@@ -163,6 +163,12 @@ static bool is_view(const ar_node *node, const ar_engine_value *value) {
            (strcmp(op, "global_avg_pool") == 0 && value->shape.c == node->shape.c);
 }
 
+/* Whether the engine holds node i's value in another shape. */
+static bool is_flat(const lowering *l, int32_t i) {
+    const ar_shape a = l->model->nodes[i].shape, b = l->engine->values[l->value[i]].shape;
+    return a.c != b.c || a.h != b.h || a.w != b.w;
+}
+
 /* Whether a pooling's result is one of its window's codes. */
 static bool picks(const ar_node *node) {
     const ar_attributes *a = &node->attributes;
@@ -197,7 +203,7 @@ static int32_t lower_add(lowering *l, const ar_step *step, ar_engine_layer *laye
     const ar_node *node = &l->model->nodes[step->node];
     layer->kind = AR_LAYER_ADD;
     layer->residual = l->value[node->inputs[1]];
-    if (layer->residual < 0 || l->mean[node->inputs[1]])
+    if (layer->residual < 0 || l->mean[node->inputs[1]] || is_flat(l, node->inputs[1]))
         return unsupported(node, "adds a value that is no codes");
     engine->values[layer->residual].last = engine->layer_count;
     AR_TRY(add_value(l, step->value, node->shape, engine->layer_count));
@@ -232,6 +238,9 @@ static int32_t lower_step(lowering *l, int32_t s) {
     }
     if (l->mean[node->inputs[0]] && node->op->absorb == NULL)
         return unsupported(node, "reads a mean and is no layer");
+    if (!l->mean[node->inputs[0]] && strcmp(node->op->name, "linear") != 0 &&
+        is_flat(l, node->inputs[0]))
+        return unsupported(node, "reads a flattened value and is no linear layer");
     ar_engine_layer *layer = &engine->layers[engine->layer_count];
     *layer = (ar_engine_layer){.input = input,
                                .residual = -1,
@@ -242,8 +251,10 @@ static int32_t lower_step(lowering *l, int32_t s) {
     ar_format(layer->name, sizeof layer->name, "%s", node->name);
     engine->values[input].last = engine->layer_count;
     if (step->residual >= 0) {
-        layer->residual = l->value[step->inputs[step->residual]];
-        if (layer->residual < 0) return unsupported(node, "adds a value that is no codes");
+        const int32_t other = step->inputs[step->residual];
+        layer->residual = l->value[other];
+        if (layer->residual < 0 || l->mean[other] || is_flat(l, other))
+            return unsupported(node, "adds a value that is no codes");
         engine->values[layer->residual].last = engine->layer_count;
     }
     if (node->op->absorb != NULL) {

@@ -319,6 +319,34 @@ static void refused(advrob_model *model, int32_t code, const char *says) {
     assert_null(engine);
 }
 
+/* Flattened values are seen as they lie: only a linear layer knows how to read them so. */
+static void test_flattened(void **state) {
+    (void)state;
+    advrob_context *ctx = open_context(NULL, 1, ar_cpu_detect());
+    advrob_model *model = NULL, *quantized = NULL;
+    advrob_compressor *quant = NULL;
+    const ar_attributes conv = {
+        .kernel = {1, 1}, .stride = {1, 1}, .outputs = 4, .bias = true, .groups = 1};
+    const char *const ops[] = {"conv2d", "flatten", "conv2d", "linear"};
+    test_ok(ar_model_create(ctx, (ar_shape){1, 4, 4}, &model));
+    for (int32_t i = 0; i < 4; i++) {
+        char name[8];
+        snprintf(name, sizeof name, "n%d", i);
+        int32_t inputs[AR_MAX_INPUTS] = {ar_model_output(model)};
+        test_ok(ar_model_add(model, ops[i], name, inputs, &conv, NULL));
+    }
+    test_ok(ar_model_initialise(model, "he", 5));
+    advrob_dataset *data = test_dataset(ctx, IMAGES, model->nodes[0].shape, 4, 0.3, 3);
+    test_ok(advrob_compressor_create(ctx, "quant_ptq", NULL, &quant));
+    test_ok(advrob_compressor_run(quant, model, data, &quantized));
+    refused(quantized, ADVROB_E_UNSUPPORTED, "node n2, a conv2d, reads a flattened value");
+    advrob_compressor_destroy(quant);
+    ar_dataset_release(data);
+    ar_model_release(quantized);
+    ar_model_release(model);
+    ar_context_release(ctx);
+}
+
 static void test_refused(void **state) {
     (void)state;
     scene s;
@@ -357,7 +385,7 @@ int main(void) {
         cmocka_unit_test(test_nets),          cmocka_unit_test(test_bits),
         cmocka_unit_test(test_small_filters), cmocka_unit_test(test_bytes),
         cmocka_unit_test(test_steady),        cmocka_unit_test(test_targets),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_flattened),     cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
