@@ -243,7 +243,7 @@ static void test_paths(void **state) {
     const ar_kernels *tables[AR_CPU_COUNT + 1];
     int32_t count = test_kernels(tables);
     (void)state;
-    for (int32_t i = 0; i < count; i++) {
+    for (int32_t i = TEST_SANITIZED ? count - 1 : 0; i < count; i++) {
         open_spy(&s, tables[i]);
         check_runs(&s, "linf");
         check_runs(&s, "l2");
@@ -261,7 +261,7 @@ static void test_passes(void **state) {
     static const char *const cases[] = {"ce", "dlr", "t"};
     (void)state;
     open_spy(&s, ar_kernels_get(ar_cpu_detect(), false));
-    for (int32_t k = 0; k < 6; k++) {
+    for (int32_t k = 0; k < (TEST_SANITIZED ? 2 : 6); k++) {
         const char *which = cases[k % 3], *norm = k < 3 ? "linf" : "l2";
         char name[32], text[32];
         ar_attack_record records[IMAGES];
