@@ -181,7 +181,7 @@ static void test_deepfool(void **state) {
 
 static void test_carlini_wagner(void **state) {
     (void)state;
-    enum { FEW = TEST_SANITIZED ? 16 : 50 };
+    enum { FEW = TEST_SANITIZED ? 10 : 50 };
     double found[IMAGES], known[IMAGES];
     attack("carlini_wagner", "steps=300 learning_rate=0.03 abort_early=0", 0, false, FEW, found);
     expected("foolbox.carlini_wagner", 0, known);
