@@ -35,7 +35,7 @@ static void bytes(stream *s, void *values, size_t size) {
 
 /* n numbers of 4 or 8 bytes, the lowest byte first. */
 static void numbers(stream *s, void *values, size_t size, int64_t n) {
-    uint8_t *v = values, little[8];
+    uint8_t *v = values, little[8] = {0};
     for (int64_t i = 0; i < n; i++, v += size) {
         uint64_t word = 0;
         uint32_t half = 0;
@@ -178,7 +178,7 @@ static int32_t take(reader *r, size_t count, size_t size, void *field) {
 }
 
 static int32_t read_header(reader *r, size_t size) {
-    char word[8];
+    char word[8] = "";
     uint32_t version = 0, crc = 0;
     uint64_t told = 0;
     bytes(&r->s, word, sizeof word);
@@ -271,10 +271,10 @@ static int32_t check_layer(const reader *r, int32_t i, int32_t made) {
         (layer->residual >= 0 &&
          (last || !same_shape(e->values[layer->residual].shape, layer->out))))
         return refuse_layer(r, i, "the residual", layer->residual, "a value of the output's shape");
-    if (!last &&
+    const bool computes = layer->kind == AR_LAYER_GEMM || layer->kind == AR_LAYER_ADD;
+    if (computes && !last &&
         (layer->low < 0 || layer->high > e->values[layer->output].high || layer->low > layer->high))
-        if (layer->kind == AR_LAYER_GEMM || layer->kind == AR_LAYER_ADD)
-            return refuse_layer(r, i, "the lowest code", layer->low, "codes of the output");
+        return refuse_layer(r, i, "the lowest code", layer->low, "codes of the output");
 out:
     return status < 0 ? ADVROB_E_FORMAT : status;
 }

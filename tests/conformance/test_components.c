@@ -36,7 +36,7 @@ static int32_t evaluate_with(const char *kind, const advrob_options *options) {
     advrob_target *target = NULL;
     advrob_dataset *few = NULL; /* a check makes many passes of each */
     int32_t status;
-    OK(advrob_dataset_slice(data, 0, 4, &few));
+    OK(advrob_dataset_slice(data, 0, 1, &few));
     OK(advrob_report_create(ctx, &report));
     OK(advrob_report_add_row(report));
     OK(advrob_target_from_model(model, &target));

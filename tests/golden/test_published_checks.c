@@ -70,6 +70,7 @@ static void check(const char *net, const char *dataset, const char *folder, doub
     test_ok(advrob_options_create(&options));
     test_ok(advrob_options_set_f64(options, "epsilon", epsilon));
     test_ok(advrob_options_set_i64(options, "images", TEST_SANITIZED ? 5 : 400));
+    if (TEST_SANITIZED) test_ok(advrob_options_set_i64(options, "queries", 100));
     test_ok(advrob_target_from_model(model, &target));
     test_ok(advrob_report_create(ctx, &report));
     test_ok(advrob_report_add_row(report));
