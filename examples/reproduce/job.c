@@ -28,6 +28,10 @@ static const char *const columns[] = {"dataset",
                                       "clean_high",
                                       "pgd20_low",
                                       "pgd20_high",
+                                      "autoattack_lite_accuracy",
+                                      "autoattack_lite_low",
+                                      "autoattack_lite_high",
+                                      "autoattack_lite_images",
                                       "memory_bytes",
                                       "latency_ms_batch1_threads1",
                                       "latency_ms_batch64_threads1",
@@ -94,6 +98,7 @@ static int32_t open_data(job *j) {
     if (p->calibration_images > most) most = p->calibration_images;
     TRY(open_split(j, "train", most, &j->train));
     TRY(open_split(j, "test", p->test_images, &j->test));
+    TRY(advrob_dataset_slice(j->test, 0, p->strong_images, &j->strong));
     TRY(advrob_dataset_slice(j->train, 0, p->finetune_images, &j->finetune_images));
     TRY(advrob_dataset_slice(j->train, 0, p->calibration_images, &j->calibration));
 out:
@@ -242,6 +247,7 @@ void job_close(job *j) {
     advrob_report_destroy(j->results);
     advrob_dataset_destroy(j->calibration);
     advrob_dataset_destroy(j->finetune_images);
+    advrob_dataset_destroy(j->strong);
     advrob_dataset_destroy(j->test);
     advrob_dataset_destroy(j->train);
     meter_close(&j->meter);

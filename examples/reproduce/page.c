@@ -137,9 +137,11 @@ static int32_t add_top(const job *j, const cast *c, advrob_report *r) {
         "The experiment of arXiv 2403.09441: do a few epochs of adversarial fine-tuning make a "
         "compressed net robust? Preset %s. Attack: PGD in the l-infinity ball, epsilon %s in "
         "pixels of [0, 1], 20 steps, zero start; attacked images are %s. PGD-20 from one start "
-        "is the paper's yardstick, not a strong attack: true robustness is lower.",
+        "is the paper's yardstick, not a strong attack; AutoAttack-lite, on the first %lld test "
+        "images and always on valid pixels, comes closer to the truth.",
         s->preset->name, s->preset->epsilon,
-        s->clip ? "clipped to valid pixels" : "not clipped, as in the paper");
+        s->clip ? "clipped to valid pixels" : "not clipped, as in the paper",
+        (long long)s->preset->strong_images);
     TRY(advrob_report_add_text(r, text));
     TRY(add_sizes(s, r));
 out:

@@ -112,21 +112,25 @@ static bool is_listed(const point_list *list, const family *f) {
 
 static int32_t draw_tuning(const job *j, const point_list *list, const family *f, int32_t tuning,
                            advrob_report *r) {
-    series clean = {.count = 0}, pgd = {.count = 0};
-    char name[64], style[32];
+    series clean = {.count = 0}, pgd = {.count = 0}, strong = {.count = 0};
+    char name[64], style[64];
     int32_t status = 0;
     for (int32_t i = 0; i < list->count; i++) {
         const point *p = &list->points[i];
         if (!belongs(f, p, tunings[tuning]) || !first_of_seeds(list, i)) continue;
-        summary c = clean_of(j, p), a = pgd_of(j, p);
+        summary c = clean_of(j, p), a = pgd_of(j, p), s = strong_of(j, p);
         add_to(&clean, place(p), c.mean, c.low, c.high);
         add_to(&pgd, place(p), a.mean, a.low, a.high);
+        add_to(&strong, place(p), s.mean, no_bar, no_bar);
     }
     snprintf(name, sizeof name, "%s, clean", tuning_names[tuning]);
     TRY(draw(r, name, &clean, tuning_colors[tuning], tuning_shifts[tuning]));
     snprintf(name, sizeof name, "%s, PGD-20", tuning_names[tuning]);
     snprintf(style, sizeof style, "dash=1 %s", tuning_shifts[tuning]);
     TRY(draw(r, name, &pgd, tuning_colors[tuning], style));
+    snprintf(name, sizeof name, "%s, AutoAttack-lite", tuning_names[tuning]);
+    snprintf(style, sizeof style, "style=points marker=triangle %s", tuning_shifts[tuning]);
+    TRY(draw(r, name, &strong, tuning_colors[tuning], style));
 out:
     return status;
 }
@@ -213,7 +217,7 @@ static int32_t plot_glance(const job *j, const point_list *list, int32_t base,
                            const char *compression, advrob_report *r) {
     enum { FEW = 6 };
     bool prune = strcmp(compression, "prune") == 0;
-    series clean = {.count = 0}, pgd = {.count = 0};
+    series clean = {.count = 0}, pgd = {.count = 0}, strong = {.count = 0};
     char title[96], name[48];
     int32_t status = 0;
     for (int32_t i = 0; i < list->count; i++) {
@@ -223,13 +227,14 @@ static int32_t plot_glance(const job *j, const point_list *list, int32_t base,
             continue;
         }
         if (clean.count == FEW) return 0;
-        summary c = clean_of(j, p), a = pgd_of(j, p);
+        summary c = clean_of(j, p), a = pgd_of(j, p), s = strong_of(j, p);
         short_name(p, name, sizeof name);
         size_t used = strlen(clean.labels);
         snprintf(clean.labels + used, sizeof clean.labels - used, "%s%s", used > 0 ? "\n" : "",
                  name);
         add_to(&clean, clean.count, c.mean, c.low, c.high);
         add_to(&pgd, pgd.count, a.mean, a.low, a.high);
+        add_to(&strong, strong.count, s.mean, s.low, s.high);
     }
     if (clean.count < 2) return 0;
     snprintf(title, sizeof title, "From the %s base: %s", base_names[base],
@@ -242,8 +247,10 @@ static int32_t plot_glance(const job *j, const point_list *list, int32_t base,
               : "8: eight bits, simulated; std, adv: standard, adversarial fine-tuning; in "
                 "the order of the arrow."));
     memcpy(pgd.labels, clean.labels, sizeof pgd.labels);
+    memcpy(strong.labels, clean.labels, sizeof strong.labels);
     TRY(draw(r, "clean", &clean, 0, "style=points"));
     TRY(draw(r, "PGD-20", &pgd, 1, "style=points"));
+    TRY(draw(r, "AutoAttack-lite", &strong, 2, "style=points shift=8"));
 out:
     return status;
 }

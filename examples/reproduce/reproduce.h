@@ -46,6 +46,8 @@ typedef struct preset {
     const char *quantize;
     const char *sparsities, *bits; /* levels, separated by spaces */
     int64_t test_images;
+    int64_t strong_images; /* of them, the first, for strong_attack */
+    const char *strong;    /* its options */
     int64_t repeats;
     int32_t latency_repeats;
     const char *epsilons; /* of the accuracy against epsilon, separated by spaces */
@@ -71,7 +73,8 @@ extern const char *const prune_order;    /* "prune_then_finetune" */
 extern const char *const order_names[2]; /* of quantization: fine-tuned before, through */
 /* The name of the chosen ones of two: "both" if there are two. */
 const char *chosen_name(const bool chosen[2], const char *const names[2]);
-extern const char *const score_attack; /* options of PGD-20 */
+extern const char *const score_attack;  /* options of PGD-20 */
+extern const char *const strong_attack; /* that also scores, fewer images */
 double epsilon_of(const settings *s);
 const char *protocol_name(const settings *s);
 /* The ball of both protocols, as options under `prefix` ("" or "attack."). */
@@ -165,7 +168,7 @@ typedef struct job {
     const settings *settings;
     point_list plan;
     advrob_context *ctx;
-    advrob_dataset *train, *test, *calibration, *finetune_images;
+    advrob_dataset *train, *test, *strong, *calibration, *finetune_images; /* strong: of test */
     advrob_report *results;
     advrob_report *steps, *history, *classes, *curves; /* records.c, curves.c */
     progress progress;
@@ -236,6 +239,7 @@ summary summarise(const job *j, const point *p, const char *column, const char *
                   const char *high);
 summary clean_of(const job *j, const point *p);
 summary pgd_of(const job *j, const point *p);
+summary strong_of(const job *j, const point *p);
 bool has_seeds(const job *j);
 /* The row of a finished point, or -1. */
 int32_t find_row(const advrob_report *results, const point *p);

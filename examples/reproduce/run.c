@@ -198,6 +198,34 @@ out:
     return status;
 }
 
+/* The attack that overstates least, on the first images, within the box of pixels. */
+static int32_t evaluate_strongly(job *j, advrob_target *target, advrob_report *score) {
+    static const char *const parts[] = {"accuracy", "low", "high"};
+    advrob_options *o = NULL, *attack = NULL;
+    advrob_report *strong = NULL;
+    char column[64];
+    int32_t status = 0;
+    TRY(advrob_options_create(&o));
+    TRY(advrob_options_create(&attack));
+    TRY(set_options(attack, "", j->settings->preset->strong));
+    TRY(advrob_options_set_f64(attack, "epsilon", epsilon_of(j->settings)));
+    TRY(advrob_options_append(o, "attacks", strong_attack, attack));
+    TRY(advrob_report_create(j->ctx, &strong));
+    TRY(advrob_report_add_row(strong));
+    TRY(advrob_report_evaluate(strong, target, j->strong, o));
+    for (int32_t i = 0; i < 3; i++) {
+        snprintf(column, sizeof column, "%s_%s", strong_attack, parts[i]);
+        TRY(advrob_report_put_f64(score, column, number_cell(strong, 0, column, 0)));
+    }
+    snprintf(column, sizeof column, "%s_images", strong_attack);
+    TRY(advrob_report_put_i64(score, column, advrob_dataset_count(j->strong)));
+out:
+    advrob_report_destroy(strong);
+    advrob_options_destroy(attack);
+    advrob_options_destroy(o);
+    return status;
+}
+
 /* Puts the accuracies into the one row of `score`. */
 static int32_t evaluate(job *j, const point *p, advrob_model *model, advrob_report *score) {
     advrob_options *o = NULL, *attack = NULL;
@@ -216,6 +244,7 @@ static int32_t evaluate(job *j, const point *p, advrob_model *model, advrob_repo
     TRY(advrob_report_add_row(score));
     cost start = cost_begin(&j->meter);
     TRY(advrob_report_evaluate(score, target, j->test, o));
+    TRY(evaluate_strongly(j, target, score));
     TRY(put_cost(score, "score_", cost_since(&j->meter, start)));
     progress_end(&j->progress);
 out:
@@ -271,14 +300,18 @@ out:
 /* Adds the finished row to the results and writes them. */
 static int32_t keep(job *j, const point *p, const step *tuned, const advrob_report *score) {
     static const char *const texts[] = {"execution", "model_file", "model_digest"};
-    static const char *const wholes[] = {"test_images", "parameters",   "macs",
-                                         "bytes",       "memory_bytes", "latency_threads"};
+    static const char *const wholes[] = {
+        "test_images",           "parameters", "macs", "bytes", "memory_bytes", "latency_threads",
+        "autoattack_lite_images"};
     static const char *const numbers[] = {"clean_accuracy",
                                           "clean_low",
                                           "clean_high",
                                           "pgd20_accuracy",
                                           "pgd20_low",
                                           "pgd20_high",
+                                          "autoattack_lite_accuracy",
+                                          "autoattack_lite_low",
+                                          "autoattack_lite_high",
                                           "latency_ms_batch1",
                                           "latency_ms_batch64",
                                           "latency_ms_batch1_threads1",

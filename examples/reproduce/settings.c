@@ -10,6 +10,7 @@ const char *const prune_order = "prune_then_finetune";
 const char *const order_names[2] = {"finetune_then_quantize", "quantize_then_finetune"};
 
 /* epsilon and "clip" come from the preset and the protocol. */
+const char *const strong_attack = "autoattack_lite";
 const char *const score_attack = "step=0.005 steps=20 random_start=0";
 
 const char *chosen_name(const bool chosen[2], const char *const names[2]) {
@@ -85,7 +86,9 @@ char *settings_text(const settings *s) {
              "scoring_attack = epsilon=%s clip=%d %s\n"
              "quantize = %s\n"
              "calibration_images = %lld\n"
+             "strong_attack = %s epsilon=%s%s%s\n"
              "test_images = %lld\n"
+             "strong_images = %lld\n"
              "latency_repeats = %d\n"
              "curve_epsilons = %s\n"
              "curve_images = %lld\n",
@@ -93,7 +96,9 @@ char *settings_text(const settings *s) {
              s->model, p->model_options, p->base[0], (long long)p->base_images[0], p->base[1],
              (long long)p->base_images[1], p->finetune, (long long)p->finetune_images, p->epsilon,
              s->clip, p->attack, p->epsilon, s->clip, score_attack, p->quantize,
-             (long long)p->calibration_images, (long long)p->test_images, (int)p->latency_repeats,
-             p->epsilons, (long long)p->curve_images);
+             (long long)p->calibration_images, strong_attack, p->epsilon,
+             p->strong[0] != 0 ? " " : "", p->strong, (long long)p->test_images,
+             (long long)p->strong_images, (int)p->latency_repeats, p->epsilons,
+             (long long)p->curve_images);
     return text;
 }

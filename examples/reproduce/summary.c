@@ -73,6 +73,11 @@ summary pgd_of(const job *j, const point *p) {
     return summarise(j, p, "pgd20_accuracy", "pgd20_low", "pgd20_high");
 }
 
+summary strong_of(const job *j, const point *p) {
+    return summarise(j, p, "autoattack_lite_accuracy", "autoattack_lite_low",
+                     "autoattack_lite_high");
+}
+
 /* The point of a row; its texts are the report's. */
 static point point_of(const advrob_report *results, int32_t row) {
     point p = {.base = strcmp(text_cell(results, row, "base"), base_names[1]) == 0,

@@ -5,10 +5,10 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { COLUMNS = 11 };
-static const char *const heads[COLUMNS] = {"base",        "compression",   "fine-tuning", "clean %",
-                                           "PGD-20 %",    "parameters",    "MMACs",       "kB",
-                                           "ms, 1 image", "ms, 64 images", "tuning s"};
+enum { COLUMNS = 12 };
+static const char *const heads[COLUMNS] = {"base",     "compression", "fine-tuning",   "clean %",
+                                           "PGD-20 %", "AA-lite %",   "parameters",    "MMACs",
+                                           "kB",       "ms, 1 image", "ms, 64 images", "tuning s"};
 typedef char cells[COLUMNS][48];
 
 static void put_number(char *cell, summary s, double scale, int decimals) {
@@ -37,12 +37,13 @@ static void fill(const job *j, const point *p, cells row) {
     }
     put_accuracy(row[3], clean_of(j, p));
     put_accuracy(row[4], pgd_of(j, p));
-    put_number(row[5], summarise(j, p, "parameters", NULL, NULL), 1, 0);
-    put_number(row[6], summarise(j, p, "macs", NULL, NULL), 1e-6, 2);
-    put_number(row[7], summarise(j, p, "bytes", NULL, NULL), 1e-3, 0);
-    put_number(row[8], summarise(j, p, "latency_ms_batch1", NULL, NULL), 1, 2);
-    put_number(row[9], summarise(j, p, "latency_ms_batch64", NULL, NULL), 1, 2);
-    put_number(row[10], summarise(j, p, "finetune_seconds", NULL, NULL), 1, 1);
+    put_accuracy(row[5], strong_of(j, p));
+    put_number(row[6], summarise(j, p, "parameters", NULL, NULL), 1, 0);
+    put_number(row[7], summarise(j, p, "macs", NULL, NULL), 1e-6, 2);
+    put_number(row[8], summarise(j, p, "bytes", NULL, NULL), 1e-3, 0);
+    put_number(row[9], summarise(j, p, "latency_ms_batch1", NULL, NULL), 1, 2);
+    put_number(row[10], summarise(j, p, "latency_ms_batch64", NULL, NULL), 1, 2);
+    put_number(row[11], summarise(j, p, "finetune_seconds", NULL, NULL), 1, 1);
 }
 
 /* Points of the first seed that have a row of some seed. */
@@ -82,10 +83,13 @@ void print_table(const job *j) {
         fill(j, p, row);
         print_row(widths, row);
     }
-    printf("\n%lld test images, epsilon %s in pixels of [0, 1], %s; +- is %s.\n",
-           (long long)j->settings->preset->test_images, j->settings->preset->epsilon,
-           j->settings->clip ? "attacked images clipped to valid pixels" : "not clipped",
-           has_seeds(j) ? "the standard deviation over the seeds" : "half the 95 % interval");
+    printf(
+        "\n%lld test images (AA-lite, %s: the first %lld), epsilon %s in pixels of [0, 1], %s; +- "
+        "is %s.\n",
+        (long long)j->settings->preset->test_images, strong_attack,
+        (long long)j->settings->preset->strong_images, j->settings->preset->epsilon,
+        j->settings->clip ? "attacked images clipped to valid pixels" : "not clipped",
+        has_seeds(j) ? "the standard deviation over the seeds" : "half the 95 % interval");
 }
 
 /* One sentence on a compressed net; false if one of its rows is missing. */

@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Of the strong attack, for an image: fooled ones need a few, robust ones all 1,400. */
+#define STRONG_PASSES 400
+
 double train_work(const job *j, const char *options, bool adversarial, int64_t images) {
     double passes = 3; /* forward, and backward to inputs and weights */
     if (adversarial) passes += 2 * option_number(j->settings->preset->attack, "steps", 20);
@@ -25,8 +28,10 @@ static double measure_work(const job *j, const point *p) {
 }
 
 double score_work(const job *j, const point *p) {
+    const preset *set = j->settings->preset;
+    double strong = STRONG_PASSES * (double)set->strong_images;
     return point_scale(p) *
-           (attack_work(score_attack, j->settings->preset->test_images) + measure_work(j, p));
+           (attack_work(score_attack, set->test_images) + strong + measure_work(j, p));
 }
 
 double point_scale(const point *p) {

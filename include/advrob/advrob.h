@@ -25,6 +25,7 @@
 #include <advrob/context.h>
 #include <advrob/dataset.h>
 #include <advrob/energy.h>
+#include <advrob/engine.h>
 #include <advrob/finetune.h>
 #include <advrob/model.h>
 #include <advrob/options.h>

@@ -35,6 +35,14 @@ ADVROB_API int32_t advrob_attack_run(const advrob_attack *attack, advrob_target 
                                      const float *x, const int32_t *y, float *adversarial,
                                      int32_t *predictions, double *losses);
 
+/* The same towards the classes targets [n]: sample i is fooled if predictions[i] == targets[i]. The
+ * attack must have been created with its option "targeted". Errors also: E_INVALID (it was not),
+ * E_RANGE (no class, or the label itself). */
+ADVROB_API int32_t advrob_attack_run_targeted(const advrob_attack *attack, advrob_target *target,
+                                              int64_t n, const float *x, const int32_t *y,
+                                              const int32_t *targets, float *adversarial,
+                                              int32_t *predictions, double *losses);
+
 #ifdef __cplusplus
 }
 #endif

@@ -56,16 +56,66 @@ ADVROB_API int32_t advrob_report_get_str(const advrob_report *report, int32_t ro
  * "clean_accuracy" with "clean_low", "clean_high" (95 % Wilson interval), and the same for
  * each attack under the name "<label>_accuracy", "_low", "_high"; with several attacks
  * "worst_accuracy" counts the images that withstand all. Only images that are classified right are
- * attacked; an attack counts an image as robust if the target still gets it right.
+ * attacked; an attack counts an image as robust if the target still gets it right. Passes that the
+ * attacks made stand in "<label>_forwards", "<label>_backwards", "forwards", "backwards".
  * Options: "attacks" (a list: advrob_options_append(o, "attacks", "pgd", sub)), "labels" (their
  * column labels, comma-separated; default the attacks' names; no label twice, and neither "clean"
- * nor "worst"), "batch_size", "per_class" (1: also "class<k>_accuracy" and for each attack
- * "class<k>_<label>_accuracy": shares of the images of class k; none for a class without images).
- * Errors: those of advrob_attack_run, E_SHAPE, E_INVALID (labels), E_LIMIT (per_class with over 256
- * classes). On error the row is unchanged. */
+ * nor "worst"), "batch_size", and
+ * "cascade" (1: an image that fell goes into no further attack, and an attack's columns count the
+ *   images that withstand it and all before it),
+ * "per_class" (1: also "class<k>_accuracy", for each attack "class<k>_<label>_accuracy", and of all
+ *   "class<k>_worst_accuracy": shares of the images of class k, none for a class without images;
+ *   the class of the lowest stands in "clean_worst_class", "<label>_worst_class",
+ *   "worst_worst_class", the share there in "..._worst_class_accuracy"),
+ * "steps" (1: after each run of an attack (restart, target, member of a list), k from 1: its name
+ *   "step<k>", the passes of an image on average so far "step<k>_passes", and "step<k>_accuracy"),
+ * "budget_passes", "budget_minutes" (when that many forwards and backwards of an image on average,
+ *   or minutes, are spent, no further run of an attack is started: "<label>_unfinished" images hold
+ *   as far as that attack came, "unfinished_images" of them against all, by "unfinished_attacks"),
+ * "records" (path of a CSV file with one line an image, docs/evaluation.md; it is written whole
+ *   after each batch, and an evaluation that was stopped goes on from it, to the same bytes).
+ * Errors: those of advrob_attack_run, E_SHAPE, E_INVALID (labels; a targeted attack; records of
+ * another net, of other data or attacks), E_FORMAT (a file that holds no records), E_LIMIT
+ * (per_class with over 256 classes, over 32 attacks). On error the row is unchanged. */
 ADVROB_API int32_t advrob_report_evaluate(advrob_report *report, advrob_target *target,
                                           const advrob_dataset *test,
                                           const advrob_options *options);
+
+/* Accuracy by epsilon: adds one row for each of "epsilons" in rising order: "epsilon",
+ * "test_images", "clean_accuracy", "robust_accuracy" (each with "_low" and "_high"),
+ * "attacked_images" and their "forwards" and "backwards". An image that fell at one epsilon counts
+ * as fallen at all larger ones and is not attacked again, so the curve never rises.
+ * Options: "epsilons" (numbers; default 1, 2, 4, 8 and 16 255ths), "attacks" (a list, run one after
+ * another at each epsilon; default pgd; their own "epsilon" only gives the scale of their "step"),
+ * "scale_step" (1, the default: an attack's "step" is multiplied by epsilon / its own epsilon),
+ * "batch_size". Errors: those of advrob_report_evaluate. On error no row is added. */
+ADVROB_API int32_t advrob_report_curve(advrob_report *report, advrob_target *target,
+                                       const advrob_dataset *test, const advrob_options *options);
+
+/* Can an accuracy under attack be believed? Puts into the current row what tells masked gradients
+ * from robustness, "verdict" = "reliable" or "unreliable", and "reasons" (one text, "; " between;
+ * empty for none). Of the first "images" images of `test`, of those that are right when clean:
+ * "check_clean_accuracy", under FGSM, PGD and Square "check_fgsm_accuracy", "check_pgd_accuracy",
+ * "check_square_accuracy", on PGD's images of the target's source, if it has one,
+ * "check_transfer_accuracy", and under PGD in half of the box "check_large_accuracy" (at
+ * "check_large_epsilon"; chance there is "check_chance"). Of all images "check_pgd_raw_accuracy"
+ * (right under PGD, whether or not when clean), "check_zero_gradients" (share of images whose
+ * gradient is 0), "check_noise" (largest difference of logits over 5 passes, relative) and
+ * "check_unsteady" (share of images whose prediction differs between them). What was not measured
+ * has no cell.
+ *
+ * Flags, 0 or 1: "flag_square_stronger", "flag_transfer_stronger" (than FGSM and PGD together),
+ * "flag_fgsm_stronger" (than PGD), "flag_above_clean", "flag_large_epsilon" (accuracy above
+ * chance), "flag_zero_gradients" (over 1 % of the images), "flag_random" (noise over 1e-4, or any
+ * prediction), "flag_softmax" (all outputs are probabilities), "flag_no_gradient". Accuracies
+ * differ when it is by more than a point and more than 3 standard errors of the paired difference.
+ * Sources: arXiv 1802.00420, section 3.1; arXiv 1902.06705, section 5.
+ *
+ * Options: "epsilon" (pixels), "norm" (linf, l2), "images" (0: all), "steps" (of PGD), "queries"
+ * (of Square; 0: no Square), "seed", "batch_size". Errors: those of advrob_attack_run, E_SHAPE,
+ * E_INVALID (no row). On error the row is unchanged. */
+ADVROB_API int32_t advrob_report_check(advrob_report *report, advrob_target *target,
+                                       const advrob_dataset *test, const advrob_options *options);
 
 /* Milliseconds of one forward pass of the model at the given batch size, best of `repeats`. */
 ADVROB_API int32_t advrob_model_latency(const advrob_model *model, int64_t batch, int32_t repeats,

@@ -39,6 +39,20 @@ ADVROB_API int32_t advrob_target_from_callbacks(advrob_context *ctx, int32_t cha
 ADVROB_API int32_t advrob_target_set_box(advrob_target *target, const double *low,
                                          const double *high, const double *unit);
 
+/* Images under attack hold only values low + k / steps * (high - low), k from 0 to `steps`, of each
+ * channel: 255 for what is stored as 8 bits, so that an adversarial image stays one as a file.
+ * Every iterate of every attack keeps to it. Pixels of the image itself that lie beside the lattice
+ * move onto it where the ball allows. 0, the default: any value. Not while the target is attacked.
+ * Errors: E_RANGE (0 to 65535). */
+ADVROB_API int32_t advrob_target_set_lattice(advrob_target *target, int32_t steps);
+
+/* Attacks with the option "transfer" run on `source`, a target of the same images, classes, box and
+ * units (a float net for its quantized one, a net of one's own for a program that gives no
+ * gradients), and only their answers are tried on `target`. The target keeps the source; NULL takes
+ * it away. Not while the target is attacked. Errors: E_SHAPE, E_INVALID (another box; a source that
+ * has a source). */
+ADVROB_API int32_t advrob_target_set_source(advrob_target *target, advrob_target *source);
+
 /* Gives up the target; its model thaws with the last one on it. NULL is fine. */
 ADVROB_API void advrob_target_destroy(advrob_target *target);
 
@@ -50,7 +64,7 @@ ADVROB_API int32_t advrob_target_classes(const advrob_target *target);
 ADVROB_API int32_t advrob_target_forward(advrob_target *target, int64_t n, const float *x,
                                          float *logits);
 
-/* Per-sample loss ("ce", "margin") [n] and its gradient with respect to the pixels
+/* Per-sample loss ("ce", "dlr", "margin") [n] and its gradient with respect to the pixels
  * [n, c, h, w]; each may be NULL. Errors: E_UNKNOWN (loss), E_RANGE (label), E_UNSUPPORTED. */
 ADVROB_API int32_t advrob_target_loss_gradient(advrob_target *target, const char *loss, int64_t n,
                                                const float *x, const int32_t *y, double *losses,

@@ -26,6 +26,16 @@ int32_t advrob_target_set_box(advrob_target *target, const double *low, const do
     AR_API(target->ctx, ar_target_set_box(target, low, high, unit));
 }
 
+int32_t advrob_target_set_lattice(advrob_target *target, int32_t steps) {
+    AR_API_PRESENT(target);
+    AR_API(target->ctx, ar_target_set_lattice(target, steps));
+}
+
+int32_t advrob_target_set_source(advrob_target *target, advrob_target *source) {
+    AR_API_PRESENT(target);
+    AR_API(target->ctx, ar_target_set_source(target, source));
+}
+
 void advrob_target_destroy(advrob_target *target) {
     ar_target_release(target);
 }
@@ -86,16 +96,14 @@ void advrob_attack_destroy(advrob_attack *attack) {
     ar_attack_release(attack);
 }
 
-static int32_t run(const advrob_attack *attack, advrob_target *target, int64_t n, const float *x,
-                   const int32_t *y, float *adversarial, int32_t *predictions, double *losses) {
+static int32_t run(const advrob_attack *attack, advrob_target *target, const ar_attack_call *call) {
     int32_t status = ADVROB_OK;
-    uintptr_t a = (uintptr_t)adversarial, b = (uintptr_t)x;
-    AR_TRY(check_count(n));
-    size_t bytes = sizeof(float) * (size_t)(n * ar_shape_count(target->shape));
-    if (adversarial != NULL && a < b + bytes && b < a + bytes)
+    uintptr_t a = (uintptr_t)call->adversarial, b = (uintptr_t)call->x;
+    AR_TRY(check_count(call->n));
+    size_t bytes = sizeof(float) * (size_t)(call->n * ar_shape_count(target->shape));
+    if (call->adversarial != NULL && a < b + bytes && b < a + bytes)
         AR_FAIL(ADVROB_E_INVALID, "the images and the adversarial images overlap in memory");
-    AR_TRY(ar_attack_run(attack, target, NULL, "attack", n, x, y, NULL, adversarial, predictions,
-                         losses));
+    AR_TRY(ar_attack_run(attack, target, NULL, call));
 out:
     return status;
 }
@@ -107,5 +115,31 @@ int32_t advrob_attack_run(const advrob_attack *attack, advrob_target *target, in
     AR_API_PRESENT(target);
     AR_API_PRESENT(x);
     AR_API_PRESENT(y);
-    AR_API(target->ctx, run(attack, target, n, x, y, adversarial, predictions, losses));
+    ar_attack_call call = {.what = "attack",
+                           .n = n,
+                           .x = x,
+                           .y = y,
+                           .adversarial = adversarial,
+                           .predictions = predictions,
+                           .losses = losses};
+    AR_API(target->ctx, run(attack, target, &call));
+}
+
+int32_t advrob_attack_run_targeted(const advrob_attack *attack, advrob_target *target, int64_t n,
+                                   const float *x, const int32_t *y, const int32_t *targets,
+                                   float *adversarial, int32_t *predictions, double *losses) {
+    AR_API_PRESENT(attack);
+    AR_API_PRESENT(target);
+    AR_API_PRESENT(x);
+    AR_API_PRESENT(y);
+    AR_API_PRESENT(targets);
+    ar_attack_call call = {.what = "attack",
+                           .n = n,
+                           .x = x,
+                           .y = y,
+                           .targets = targets,
+                           .adversarial = adversarial,
+                           .predictions = predictions,
+                           .losses = losses};
+    AR_API(target->ctx, run(attack, target, &call));
 }

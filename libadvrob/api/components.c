@@ -132,6 +132,30 @@ static const ar_option_table *evaluation_table(int32_t i, int32_t part, const ch
     return part == 0 ? &ar_evaluation_options : NULL;
 }
 
+static void curve_at(int32_t i, const char **name, const char **help) {
+    (void)i;
+    *name = "curve";
+    *help = "accuracy of a target by epsilon";
+}
+
+static const ar_option_table *curve_table(int32_t i, int32_t part, const char **prefix) {
+    (void)i;
+    *prefix = "";
+    return part == 0 ? &ar_curve_options : NULL;
+}
+
+static void check_at(int32_t i, const char **name, const char **help) {
+    (void)i;
+    *name = "check";
+    *help = "whether accuracies under attack can be believed";
+}
+
+static const ar_option_table *check_table(int32_t i, int32_t part, const char **prefix) {
+    (void)i;
+    *prefix = "";
+    return part == 0 ? &ar_check_options : NULL;
+}
+
 static void profile_at(int32_t i, const char **name, const char **help) {
     (void)i;
     *name = "profile";
@@ -170,6 +194,8 @@ static const kind kinds[] = {
     {"schedule", ar_schedule_count, schedule_at, no_table},
     {"context", one, context_at, context_table},
     {"evaluation", one, evaluation_at, evaluation_table},
+    {"curve", one, curve_at, curve_table},
+    {"check", one, check_at, check_table},
     {"profile", one, profile_at, profile_table},
     {"report", report_count, report_at, report_table},
 };

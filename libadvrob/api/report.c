@@ -114,6 +114,22 @@ int32_t advrob_report_evaluate(advrob_report *report, advrob_target *target,
     AR_API(report->ctx, ar_report_evaluate(report, target, test, options));
 }
 
+int32_t advrob_report_curve(advrob_report *report, advrob_target *target,
+                            const advrob_dataset *test, const advrob_options *options) {
+    AR_API_PRESENT(report);
+    AR_API_PRESENT(target);
+    AR_API_PRESENT(test);
+    AR_API(report->ctx, ar_report_curve(report, target, test, options));
+}
+
+int32_t advrob_report_check(advrob_report *report, advrob_target *target,
+                            const advrob_dataset *test, const advrob_options *options) {
+    AR_API_PRESENT(report);
+    AR_API_PRESENT(target);
+    AR_API_PRESENT(test);
+    AR_API(report->ctx, ar_report_check(report, target, test, options));
+}
+
 int32_t advrob_report_profile(advrob_report *report, advrob_model *model,
                               const advrob_options *options) {
     AR_API_PRESENT(report);

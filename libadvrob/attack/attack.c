@@ -1,8 +1,6 @@
-/* Attacks: registry, creation, and the way from a batch to tiles. */
+/* Attacks: registry, creation, and attacks of several runs: restarts, targets, lists of attacks. */
 #include "attack.h"
 
-#include <math.h>
-#include <pthread.h>
 #include <string.h>
 
 #define AR_ATTACK(name) &ar_attack_##name,
@@ -10,12 +8,6 @@ static const ar_attack *const attacks[] = {
 #include "attacks.inc"
 };
 #undef AR_ATTACK
-
-/* Images of one piece of work at most, and pieces of a large job at least. A piece has many tiles
- * of the target, so that one whose samples fall one by one still fills tiles; the same for every
- * number of threads. */
-#define PIECE 256
-#define PIECES 16
 
 int32_t ar_attack_count(void) {
     return (int32_t)(sizeof attacks / sizeof attacks[0]);
@@ -56,9 +48,13 @@ int32_t ar_attack_create(advrob_context *ctx, const char *name, const advrob_opt
     ar_arena_init(&attack->arena, &ctx->memory);
     AR_TRY(ar_arena_alloc(&attack->arena, 1, kind->options->size, "attack", &attack->options));
     AR_TRY(ar_options_read(options, who, "", kind->options, &attack->arena, attack->options));
-    attack->loss = ar_loss_find(kind->loss(attack->options));
-    attack->seed = kind->seed != NULL ? kind->seed(attack->options) : 0;
-    if (attack->seed < 0) attack->seed = ctx->seed;
+    const ar_attack_common *common = attack->options;
+    attack->common = common;
+    attack->loss = ar_loss_find(kind->loss != NULL ? kind->loss : common->loss);
+    attack->norm = kind->norm;
+    if (common->norm != NULL)
+        attack->norm = strcmp(common->norm, "l2") == 0 ? AR_NORM_L2 : AR_NORM_LINF;
+    attack->seed = common->seed < 0 ? ctx->seed : common->seed;
     *out = attack;
     attack = NULL;
 out:
@@ -74,211 +70,329 @@ void ar_attack_release(advrob_attack *attack) {
     ar_context_release(ctx);
 }
 
-/* How far a run is, and whether it is to stop; shared by its workers. */
-typedef struct ar_attack_watch {
-    advrob_context *ctx;
-    const char *what; /* for progress; NULL: silent */
-    pthread_t caller;
-    double last; /* when the hook was called; of the caller's thread */
-    int64_t n;
-    _Atomic int64_t done; /* images */
-    _Atomic bool stopped;
-} ar_attack_watch;
+/* ---- Lists ---- */
 
-/* Seconds between two calls of the hook from within a tile. */
-#define TICK_SECONDS 20e-3
-
-static int32_t stopped(void) {
-    return ar_error(ADVROB_E_CANCELLED, "attack: cancelled by the progress hook");
+static bool lists(const ar_attack *kind, const char *option) {
+    for (int32_t i = 0; i < kind->options->count; i++)
+        if (strcmp(kind->options->options[i].name, option) == 0) return true;
+    return false;
 }
 
-static int32_t tell(ar_attack_watch *watch) {
-    if (watch->stopped) return stopped();
-    watch->last = ar_clock();
-    int32_t status = ar_progress(watch->ctx, watch->what, watch->done, watch->n, NAN);
-    if (status < 0) watch->stopped = true; /* tiles that are under way stop too */
+/* What the list's attack was told and the member understands. */
+static int32_t hand_down(const ar_attack_common *common, const ar_attack *kind,
+                         advrob_options *options) {
+    int32_t status = ADVROB_OK;
+    AR_TRY(ar_options_set_f64(options, "epsilon", common->epsilon));
+    if (lists(kind, "norm")) AR_TRY(ar_options_set_str(options, "norm", common->norm));
+    if (lists(kind, "eot") && common->eot > 0)
+        AR_TRY(ar_options_set_i64(options, "eot", common->eot));
+    AR_TRY(ar_options_set_i64(options, "transfer", common->transfer));
+    if (lists(kind, "seed")) {
+        AR_TRY(ar_options_set_i64(options, "seed", common->seed));
+        AR_TRY(ar_options_set_i64(options, "first_sample", common->first_sample));
+    }
+out:
     return status;
 }
 
-int32_t ar_attack_tick(const ar_attack_tile *tile) {
-    ar_attack_watch *watch = tile->watch;
-    int32_t status = ar_cancelled(watch->ctx);
-    if (status < 0) return status;
-    if (watch->stopped) return stopped();
-    if (watch->what == NULL || !pthread_equal(watch->caller, pthread_self())) return ADVROB_OK;
-    return ar_clock() - watch->last < TICK_SECONDS ? ADVROB_OK : tell(watch);
+/* "name=value name=value" */
+static int32_t set_all(advrob_options *options, const char *text) {
+    char name[64], value[64];
+    while (*text != 0) {
+        size_t n = strcspn(text, "="), v = strcspn(text + n + 1, " ");
+        ar_format(name, sizeof name, "%.*s", (int)n, text);
+        ar_format(value, sizeof value, "%.*s", (int)v, text + n + 1);
+        int32_t status = ar_options_set_text(options, name, value);
+        if (status < 0) return status;
+        text += n + 1 + v;
+        text += strspn(text, " ");
+    }
+    return ADVROB_OK;
 }
 
-typedef struct attack_job {
-    ar_attack_watch watch;
+int32_t ar_attack_list_add(ar_attack_list *list, const char *name, const char *text) {
+    int32_t status = ADVROB_OK;
+    advrob_options *options = NULL;
+    const ar_attack *kind = NULL;
+    if (list->count == AR_MOST_MEMBERS)
+        AR_FAIL(ADVROB_E_LIMIT, "a list of more than %d attacks", AR_MOST_MEMBERS);
+    AR_TRY(ar_attack_find(name, &kind));
+    AR_TRY(ar_options_part(NULL, "", &list->ctx->memory, &options));
+    AR_TRY(hand_down(list->common, kind, options));
+    AR_TRY(set_all(options, text));
+    AR_TRY(ar_attack_create(list->ctx, name, options, &list->attacks[list->count]));
+    list->count++;
+out:
+    ar_options_destroy(options);
+    return status;
+}
+
+int32_t ar_attack_aims(const char *name, int64_t wanted, int32_t usual, int32_t classes,
+                       int32_t *count) {
+    if (wanted > classes - 1)
+        return ar_error(ADVROB_E_RANGE,
+                        "attack %s: %lld targets, expected at most %d, the classes of the target "
+                        "but the label",
+                        name, (long long)wanted, classes - 1);
+    *count = wanted > 0 ? (int32_t)wanted : usual < classes - 1 ? usual : classes - 1;
+    return ADVROB_OK;
+}
+
+static void drop_list(ar_attack_list *list) {
+    for (int32_t i = 0; i < list->count; i++)
+        ar_attack_release(list->attacks[i]);
+    list->count = 0;
+}
+
+/* The attack's members, if it has any, and the number of its runs. */
+static int32_t plan_runs(const advrob_attack *attack, int32_t classes, ar_attack_list *list,
+                         int32_t *runs) {
+    const ar_attack *kind = attack->kind;
+    int32_t status = ADVROB_OK;
+    *runs = 1;
+    if (kind->members != NULL) {
+        status = kind->members(attack->options, classes, list);
+        *runs = list->count;
+    } else if (kind->runs != NULL) {
+        status = kind->runs(attack->options, classes, runs);
+    }
+    return status;
+}
+
+int32_t ar_attack_count_runs(const advrob_attack *attack, int32_t classes, int32_t *count) {
+    ar_attack_list list = {.ctx = attack->ctx, .common = attack->common};
+    int32_t status = plan_runs(attack, classes, &list, count);
+    drop_list(&list);
+    return status;
+}
+
+int32_t ar_attack_run_name(const advrob_attack *attack, int32_t classes, int32_t run,
+                           const char **name) {
+    ar_attack_list list = {.ctx = attack->ctx, .common = attack->common};
+    int32_t runs, status = plan_runs(attack, classes, &list, &runs);
+    *name = status >= 0 && run < list.count ? list.attacks[run]->kind->name : attack->kind->name;
+    drop_list(&list);
+    return status;
+}
+
+/* ---- Runs ---- */
+
+/* What several runs leave for the next one, and each sample's worst so far. */
+typedef struct runs_job {
     const advrob_attack *attack;
     advrob_target *target;
-    int64_t n;
-    int32_t piece;
-    const float *x;
-    const int32_t *y;
-    const int64_t *ids;
-    float *adversarial; /* NULL: rooms have their own */
-    int32_t *predictions;
-    double *losses;
-    const ar_attack_rooms *rooms;
-} attack_job;
+    const ar_attack_call *call;
+    ar_attack_record *best;
+    float *answers; /* [n, c, h, w] */
+    bool exhaustive;
+    /* The next run's: */
+    int64_t left, *place;
+    float *x, *adversarial;
+    int32_t *y, *targets;
+    int64_t *ids;
+    ar_attack_record *records;
+} runs_job;
 
-/* Predictions and losses from exactly what is returned. */
-static int32_t recompute(attack_job *job, ar_attack_tile *tile, int64_t first) {
+static int32_t allocate(runs_job *job, ar_arena *arena) {
     int32_t status = ADVROB_OK;
-    advrob_target *target = job->target;
-    int64_t size = ar_shape_count(target->shape), classes = target->classes;
-    int32_t block = ar_target_tile(target, tile->n);
-    ar_attack_room *room = tile->room;
-    if (job->predictions == NULL && job->losses == NULL) return ADVROB_OK;
-    for (int32_t i = 0; i < tile->n; i += block) {
-        int32_t n = tile->n - i < block ? tile->n - i : block;
-        AR_TRY(
-            target->forward(target, room->session, n, tile->adversarial + i * size, room->logits));
-        for (int32_t k = 0; k < n; k++) {
-            const float *z = room->logits + k * classes;
-            if (job->predictions != NULL)
-                job->predictions[first + i + k] = ar_argmax(target->classes, z);
-            if (job->losses != NULL)
-                job->losses[first + i + k] =
-                    job->attack->loss->sample(target->classes, z, tile->y[i + k], NULL);
-        }
-    }
-out:
-    return status;
-}
-
-static int32_t run_piece(void *arg, int64_t piece, int32_t worker) {
-    int32_t status = ADVROB_OK;
-    attack_job *job = arg;
-    int64_t first = piece * job->piece, n = job->n - first;
-    int64_t size = ar_shape_count(job->target->shape);
-    ar_attack_room *room = &job->rooms->rooms[worker];
-    if (n > job->piece) n = job->piece;
-    if (!room->open) {
-        AR_TRY(job->target->open(job->target, &room->session));
-        room->open = true;
-    }
-    ar_attack_tile tile = {
-        .attack = job->attack,
-        .target = job->target,
-        .room = room,
-        .n = (int32_t)n,
-        .x = job->x + first * size,
-        .y = job->y + first,
-        .ids = room->ids,
-        .adversarial = job->adversarial != NULL ? job->adversarial + first * size : room->answer,
-        .watch = &job->watch,
+    const ar_attack_call *call = job->call;
+    size_t n = (size_t)call->n, size = (size_t)ar_shape_count(job->target->shape);
+    const struct {
+        void *field;
+        size_t count, size;
+    } blocks[] = {
+        {&job->best, n, sizeof *job->best},
+        {&job->records, n, sizeof *job->records},
+        {&job->place, n, sizeof(int64_t)},
+        {&job->ids, n, sizeof(int64_t)},
+        {&job->y, n, sizeof(int32_t)},
+        {&job->targets, n, sizeof(int32_t)},
+        {&job->x, n, size * sizeof(float)},
+        {&job->adversarial, n, size * sizeof(float)},
+        {&job->answers, n, size * sizeof(float)},
     };
-    const ar_attack *kind = job->attack->kind;
-    int64_t start = kind->first_sample != NULL ? kind->first_sample(job->attack->options) : 0;
-    for (int64_t i = 0; i < n; i++)
-        room->ids[i] = job->ids != NULL ? job->ids[first + i] : start + first + i;
-    AR_TRY(kind->tile(&tile));
-    AR_TRY(recompute(job, &tile, first));
-    job->watch.done += n;
+    for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++) {
+        void *block = NULL;
+        if (blocks[i].field == &job->answers && call->adversarial != NULL) continue;
+        AR_TRY(ar_arena_alloc(arena, blocks[i].count, blocks[i].size, "attack's runs", &block));
+        memcpy(blocks[i].field, &block, sizeof block);
+    }
+    if (call->adversarial != NULL) job->answers = call->adversarial;
 out:
     return status;
 }
 
-/* A block of the arena, or NULL once anything has failed: rooms->status then says why. */
-static void *take(ar_attack_rooms *rooms, size_t count, size_t size) {
-    void *block = NULL;
-    if (rooms->status >= 0)
-        rooms->status = ar_arena_alloc(&rooms->arena, count, size, "attack room", &block);
-    return block;
+/* The samples that go into the next run. */
+static void gather(runs_job *job) {
+    const ar_attack_call *call = job->call;
+    int64_t size = ar_shape_count(job->target->shape);
+    job->left = 0;
+    for (int64_t i = 0; i < call->n; i++) {
+        if (job->best[i].fooled && !job->exhaustive) continue;
+        int64_t k = job->left++;
+        job->place[k] = i;
+        memcpy(job->x + k * size, call->x + i * size, sizeof(float) * (size_t)size);
+        job->y[k] = call->y[i];
+        job->targets[k] = call->targets != NULL ? call->targets[i] : -1;
+        job->ids[k] = call->ids != NULL ? call->ids[i] : job->attack->common->first_sample + i;
+    }
 }
 
-static void make_room(ar_attack_rooms *rooms, ar_attack_room *room, const advrob_target *target) {
-    size_t n = (size_t)rooms->piece, size = (size_t)ar_shape_count(target->shape);
-    size_t classes = (size_t)target->classes;
-    room->x = take(rooms, n * size, sizeof(float));
-    room->low = take(rooms, n * size, sizeof(float));
-    room->high = take(rooms, n * size, sizeof(float));
-    room->gradient = take(rooms, n * size, sizeof(float));
-    room->answer = take(rooms, n * size, sizeof(float));
-    room->logits = take(rooms, n * classes, sizeof(float));
-    room->dlogits = take(rooms, n * classes, sizeof(float));
-    room->loss = take(rooms, n, sizeof(double));
-    room->scratch = take(rooms, classes, sizeof(double));
-    room->y = take(rooms, n, sizeof(int32_t));
-    room->slot = take(rooms, n, sizeof(int32_t));
-    room->done = take(rooms, n, sizeof(bool));
-    room->fooled = take(rooms, n, sizeof(bool));
-    room->ids = take(rooms, n, sizeof(int64_t));
+/* A fooled sample outranks any loss; of equals the first stays. */
+static void merge(runs_job *job, int32_t number) {
+    int64_t size = ar_shape_count(job->target->shape);
+    for (int64_t k = 0; k < job->left; k++) {
+        const int64_t i = job->place[k];
+        const ar_attack_record *new = &job->records[k];
+        ar_attack_record *best = &job->best[i];
+        int64_t forwards = best->forwards + new->forwards;
+        int64_t backwards = best->backwards + new->backwards;
+        bool worse = new->fooled != best->fooled ? new->fooled : new->loss > best->loss;
+        if (number == 0 || worse) {
+            *best = *new;
+            if (job->attack->kind->members != NULL) best->member = number;
+            memcpy(job->answers + i * size, job->adversarial + k * size,
+                   sizeof(float) * (size_t)size);
+        }
+        best->forwards = forwards;
+        best->backwards = backwards;
+    }
 }
 
-/* Images of one piece: whole tiles. */
-static int32_t piece_size(const advrob_target *target, int64_t n) {
-    int64_t tile = ar_target_tile(target, n), tiles = n / PIECES / tile;
-    if (!target->concurrent || tiles < 1) return (int32_t)tile;
-    return (int32_t)((tiles * tile < PIECE ? tiles : PIECE / tile) * tile);
+static void hand_out(const runs_job *job) {
+    const ar_attack_call *call = job->call;
+    for (int64_t i = 0; i < call->n; i++) {
+        if (call->predictions != NULL) call->predictions[i] = job->best[i].prediction;
+        if (call->losses != NULL) call->losses[i] = job->best[i].loss;
+        if (call->records != NULL) call->records[i] = job->best[i];
+    }
 }
 
-int32_t ar_attack_rooms_create(advrob_target *target, int64_t n, ar_attack_rooms *rooms) {
-    size_t workers = target->concurrent ? (size_t)ar_workers(target->ctx) : 1;
-    *rooms = (ar_attack_rooms){.piece = piece_size(target, n)};
-    ar_arena_init(&rooms->arena, &target->ctx->memory);
-    rooms->rooms = take(rooms, workers, sizeof(ar_attack_room));
-    for (size_t i = 0; i < workers && rooms->status >= 0; i++)
-        make_room(rooms, &rooms->rooms[i], target);
-    if (rooms->status < 0) ar_attack_rooms_free(rooms);
-    return rooms->status;
+/* The answers that an attack found on the target's source are the target's to judge. */
+static int32_t judge_answers(const advrob_attack *attack, advrob_target *target,
+                             const ar_attack_call *call) {
+    int32_t status = ADVROB_OK;
+    size_t values = 0;
+    void *logits = NULL;
+    const ar_loss *loss = call->loss != NULL ? call->loss : attack->loss;
+    ar_arena arena;
+    ar_arena_init(&arena, &target->ctx->memory);
+    if (!ar_mul((size_t)call->n, (size_t)target->classes, &values))
+        AR_FAIL(ADVROB_E_OVERFLOW, "attack: the logits of %lld images do not fit",
+                (long long)call->n);
+    AR_TRY(ar_arena_alloc(&arena, values, sizeof(float), "attack's logits", &logits));
+    AR_TRY(ar_target_forward(target, call->n, call->adversarial, logits));
+    for (int64_t i = 0; i < call->n; i++) {
+        const float *z = (const float *)logits + i * target->classes;
+        const int32_t aim = call->targets != NULL ? call->targets[i] : -1;
+        ar_attack_record *record = &call->records[i];
+        record->prediction = ar_argmax(target->classes, z);
+        record->fooled = aim >= 0 ? record->prediction == aim : record->prediction != call->y[i];
+        record->loss = loss->sample(target->classes, z, call->y[i], aim, NULL);
+    }
+out:
+    ar_arena_free(&arena);
+    return status;
 }
 
-void ar_attack_rooms_free(ar_attack_rooms *rooms) {
-    if (rooms->rooms == NULL) return;
-    ar_arena_free(&rooms->arena);
-    rooms->rooms = NULL;
+/* One run on the samples that still hold. */
+static int32_t run_one(const advrob_attack *attack, advrob_target *target, ar_attack_rooms *rooms,
+                       const ar_attack_call *call, int32_t run) {
+    if (!attack->common->transfer) return ar_attack_tiles(attack, target, rooms, call, run);
+    int32_t status = ar_attack_tiles(attack, target->source, NULL, call, run);
+    return status < 0 ? status : judge_answers(attack, target, call);
 }
 
-static int32_t poll(void *arg, int64_t done) {
-    attack_job *job = arg;
-    (void)done; /* of pieces */
-    return tell(&job->watch);
+static int32_t run_all(const advrob_attack *attack, advrob_target *target, ar_attack_rooms *rooms,
+                       const ar_attack_call *call, const ar_attack_list *list, int32_t runs) {
+    int32_t status = ADVROB_OK;
+    runs_job job = {.attack = attack, .target = target, .call = call};
+    ar_arena arena;
+    ar_arena_init(&arena, &target->ctx->memory);
+    if (attack->kind->exhaustive != NULL)
+        job.exhaustive = attack->kind->exhaustive(attack->options);
+    AR_TRY(allocate(&job, &arena));
+    for (int32_t i = 0; i < runs; i++) {
+        gather(&job);
+        if (job.left == 0) break;
+        ar_attack_call part = {.what = call->what,
+                               .n = job.left,
+                               .x = job.x,
+                               .y = job.y,
+                               .targets = call->targets != NULL ? job.targets : NULL,
+                               .ids = job.ids,
+                               .loss = call->loss != NULL ? call->loss : attack->loss,
+                               .adversarial = job.adversarial,
+                               .records = job.records};
+        if (list->count > 0)
+            AR_TRY(ar_attack_run(list->attacks[i], target, NULL, &part));
+        else
+            AR_TRY(run_one(attack, target, rooms, &part, i));
+        merge(&job, i);
+        if (call->after != NULL && !call->after(call->after_arg, i, job.left, job.ids, job.records))
+            break;
+    }
+    hand_out(&job);
+out:
+    ar_arena_free(&arena);
+    return status;
+}
+
+static int32_t check_gradients(const advrob_attack *attack, const advrob_target *target) {
+    const char *name = attack->kind->name;
+    const advrob_target *source = attack->common->transfer ? target->source : target;
+    if (source == NULL)
+        return ar_error(ADVROB_E_INVALID,
+                        "attack %s is a transfer and the target has no source; call "
+                        "advrob_target_set_source",
+                        name);
+    if (source->lattice != target->lattice)
+        return ar_error(ADVROB_E_INVALID,
+                        "attack %s: the source has a lattice of %d steps, the target one of %d",
+                        name, source->lattice, target->lattice);
+    if (attack->kind->needs_gradient && !source->has_backward)
+        return ar_error(ADVROB_E_UNSUPPORTED, "attack %s needs gradients and the %s gives none",
+                        name, source == target ? "target" : "source");
+    return ADVROB_OK;
+}
+
+static int32_t check_targets(const advrob_attack *attack, const advrob_target *target,
+                             const ar_attack_call *call) {
+    const char *name = attack->kind->name;
+    if (attack->common->targeted && call->targets == NULL)
+        return ar_error(ADVROB_E_INVALID,
+                        "attack %s is targeted and there are no targets; call "
+                        "advrob_attack_run_targeted",
+                        name);
+    if (!attack->common->targeted && call->targets != NULL)
+        return ar_error(ADVROB_E_INVALID, "attack %s is not targeted: set its option \"targeted\"",
+                        name);
+    for (int64_t i = 0; call->targets != NULL && i < call->n; i++)
+        if (call->targets[i] < 0 || call->targets[i] >= target->classes ||
+            call->targets[i] == call->y[i])
+            return ar_error(ADVROB_E_RANGE,
+                            "target %lld is %d, expected a class from 0 to %d other than the label",
+                            (long long)i, call->targets[i], target->classes - 1);
+    return ADVROB_OK;
 }
 
 int32_t ar_attack_run(const advrob_attack *attack, advrob_target *target, ar_attack_rooms *rooms,
-                      const char *what, int64_t n, const float *x, const int32_t *y,
-                      const int64_t *ids, float *adversarial, int32_t *predictions,
-                      double *losses) {
-    int32_t status = ADVROB_OK;
-    int32_t workers = target->concurrent ? ar_workers(target->ctx) : 1;
-    ar_attack_rooms own = {.rooms = NULL};
-    attack_job job = {.watch = {.ctx = target->ctx,
-                                .what = what,
-                                .caller = pthread_self(),
-                                .last = ar_clock(),
-                                .n = n},
-                      .attack = attack,
-                      .target = target,
-                      .n = n,
-                      .x = x,
-                      .y = y,
-                      .ids = ids,
-                      .adversarial = adversarial,
-                      .predictions = predictions,
-                      .losses = losses};
-    AR_TRY(ar_target_check_labels(target, n, y));
-    AR_TRY(ar_target_check_pixels(target, n, x));
-    if (attack->kind->needs_gradient && !target->has_backward)
-        AR_FAIL(ADVROB_E_UNSUPPORTED, "attack %s needs gradients and the target gives none",
-                attack->kind->name);
-    if (rooms == NULL) {
-        AR_TRY(ar_attack_rooms_create(target, n, &own));
-        rooms = &own;
+                      const ar_attack_call *call) {
+    int32_t status = ADVROB_OK, runs;
+    ar_attack_list list = {.ctx = attack->ctx, .common = attack->common};
+    AR_TRY(ar_target_check_labels(target, call->n, call->y));
+    AR_TRY(ar_target_check_pixels(target, call->n, call->x));
+    AR_TRY(check_targets(attack, target, call));
+    AR_TRY(check_gradients(attack, target));
+    AR_TRY(plan_runs(attack, target->classes, &list, &runs));
+    if (runs > 1 || list.count > 0 || attack->common->transfer) {
+        AR_TRY(run_all(attack, target, rooms, call, &list, runs));
+    } else {
+        AR_TRY(ar_attack_tiles(attack, target, rooms, call, 0));
+        if (call->after != NULL)
+            (void)call->after(call->after_arg, 0, call->n, call->ids, call->records);
     }
-    job.rooms = rooms;
-    job.piece = piece_size(target, n) < rooms->piece ? piece_size(target, n) : rooms->piece;
-    AR_TRY(ar_target_parallel(target, (n + job.piece - 1) / job.piece, run_piece,
-                              what != NULL ? poll : NULL, &job));
 out:
-    for (int32_t i = 0; job.rooms != NULL && i < workers; i++) {
-        ar_attack_room *room = &job.rooms->rooms[i];
-        if (room->open) target->close(target, room->session);
-        room->open = false;
-    }
-    ar_attack_rooms_free(&own);
+    drop_list(&list);
     return status;
 }

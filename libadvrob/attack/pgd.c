@@ -1,61 +1,79 @@
-/* PGD in the l-inf ball (Madry et al. 2018, arXiv 1706.06083, equation 1 and section 2.1):
- *   x <- project(x + step * sign(gradient of the loss)).
+/* PGD (Madry et al. 2018, arXiv 1706.06083, equation 1 and section 2.1):
+ *   x <- project(x + step * sign(gradient of the loss)), in l2 the gradient divided by its norm.
  * Per sample: a fooled sample may stop at once, restarts keep each sample's own worst. */
+#include <math.h>
 #include <string.h>
 
 #include "attack.h"
 
 typedef struct pgd_options {
-    double epsilon, step;
-    int64_t steps, random_start, restarts, clip, early_stop, first_sample, seed;
-    const char *loss;
+    ar_attack_common common;
+    double step;
+    int64_t steps, random_start, restarts, clip, early_stop;
 } pgd_options;
 
 static const ar_option entries[] = {
-    AR_F64(pgd_options, epsilon, 8.0 / 255, 0, 1e6, "radius of the l-inf ball, in pixels"),
+    AR_ATTACK_EPSILON,
     AR_F64(pgd_options, step, 2.0 / 255, 0, 1e6, "step size, in pixels"),
     AR_I64(pgd_options, steps, 20, 1, 1000000, "gradient steps"),
     AR_I64(pgd_options, random_start, 1, 0, 1, "start at a random point of the ball"),
     AR_I64(pgd_options, restarts, 1, 1, 10000, "runs, of which each sample's worst is kept"),
-    AR_STR(pgd_options, loss, "ce", "ce|margin", "loss that is raised"),
+    AR_ATTACK_LOSS,
+    AR_ATTACK_NORM,
     AR_I64(pgd_options, clip, 1, 0, 1, "stay within the box of valid pixels"),
     AR_I64(pgd_options, early_stop, 0, 0, 1, "stop a sample once it is fooled"),
-    AR_I64(pgd_options, first_sample, 0, 0, 9e15,
-           "number of the first sample, for its random draws"),
-    AR_I64(pgd_options, seed, -1, -1, 9e15, "seed; -1: the context's"),
+    AR_ATTACK_TARGETED,
+    AR_ATTACK_EOT,
+    AR_ATTACK_DRAWS,
+    AR_ATTACK_TRANSFER,
 };
 static const ar_option_table table = AR_TABLE(pgd_options, entries);
 
-/* One sample's place in the room moves from slot `from` to slot `to`. */
-static void move(ar_attack_room *room, int64_t size, int32_t from, int32_t to) {
-    size_t bytes = sizeof(float) * (size_t)size;
-    memcpy(room->x + to * size, room->x + from * size, bytes);
-    memcpy(room->low + to * size, room->low + from * size, bytes);
-    memcpy(room->high + to * size, room->high + from * size, bytes);
-    room->y[to] = room->y[from];
-    room->slot[to] = room->slot[from];
+static float *velocity(const ar_attack_tile *tile, int32_t i) {
+    return ar_attack_state(tile, tile->room->slot[i]);
 }
 
-/* Fills the room with the samples that are not done yet, at their starting points. */
-static int32_t start(const ar_attack_tile *tile, const ar_pgd_settings *s, int32_t restart) {
+/* Puts the room's samples at their starting points. */
+static void start(const ar_attack_tile *tile, const ar_pgd_settings *s, int32_t live) {
     const ar_attack_room *room = tile->room;
     int64_t size = ar_shape_count(tile->target->shape);
-    int32_t live = 0;
-    for (int32_t i = 0; i < tile->n; i++) {
-        if (room->done[i]) continue;
-        float *x = room->x + live * size, *low = room->low + live * size;
-        float *high = room->high + live * size;
-        memcpy(x, tile->x + i * size, sizeof(float) * (size_t)size);
-        ar_ball_bounds(tile->target, x, s->epsilon, s->clip, low, high);
-        if (s->random_start) {
-            ar_rng rng;
-            ar_rng_init(&rng, tile->attack->seed, AR_RNG_ATTACK, tile->ids[i], restart, 0);
+    if (s->start == AR_START_IMAGE) return;
+    for (int32_t i = 0; i < live; i++) {
+        float *x = room->x + i * size, *low = room->low + i * size, *high = room->high + i * size;
+        ar_rng rng;
+        ar_attack_rng(tile, i, 0, &rng);
+        if (s->start == AR_START_SIGN) {
+            float normal;
+            for (int64_t k = 0; k < size; k++) {
+                double unit = tile->target->unit[k / ar_shape_pixels(tile->target->shape)];
+                normal = (float)ar_rng_normal(&rng);
+                double d = s->start_radius * unit * ((normal > 0) - (normal < 0));
+                x[k] = fminf(fmaxf((float)((double)x[k] + d), low[k]), high[k]);
+            }
+        } else if (tile->attack->norm == AR_NORM_LINF) {
             ar_ball_random(tile->target, &rng, s->epsilon, low, high, x);
+        } else {
+            ar_ball_random_l2(tile->target, &rng, s->epsilon, low, high, x);
         }
-        room->y[live] = tile->y[i];
-        room->slot[live++] = i;
     }
-    return live;
+    ar_attack_settle(tile, 0, live);
+}
+
+/* The block's gradient becomes what momentum makes of it; the norms are those of gradients by the
+ * pixel. */
+static void gather_speed(const ar_attack_tile *tile, double momentum, int32_t first, int32_t n) {
+    int64_t size = ar_shape_count(tile->target->shape);
+    const int32_t pixels = ar_shape_pixels(tile->target->shape);
+    for (int32_t i = 0; i < n; i++) {
+        float *g = tile->room->gradient + i * size, *v = velocity(tile, first + i);
+        double sum = 0;
+        for (int64_t k = 0; k < size; k++)
+            sum += fabs((double)g[k]) * tile->target->unit[k / pixels];
+        for (int64_t k = 0; k < size; k++) {
+            double fresh = sum > 0 ? (double)g[k] / sum : 0;
+            g[k] = v[k] = (float)(momentum * (double)v[k] + fresh);
+        }
+    }
 }
 
 /* Loss, gradient and step of the room's samples [first, first + n), one block of the target. */
@@ -64,113 +82,68 @@ static int32_t step_block(const ar_attack_tile *tile, const ar_pgd_settings *s, 
     int32_t status = ADVROB_OK;
     ar_attack_room *room = tile->room;
     advrob_target *target = tile->target;
-    int64_t size = ar_shape_count(target->shape), classes = target->classes;
-    float *x = room->x + first * size;
-    AR_TRY(target->forward(target, room->session, n, x, room->logits));
-    ar_loss_batch(tile->attack->loss, n, target->classes, room->logits, room->y + first,
-                  room->scratch, NULL, room->dlogits, true, 1);
-    if (s->early_stop)
-        for (int32_t i = 0; i < n; i++) {
-            int32_t slot = room->slot[first + i];
-            if (ar_argmax(target->classes, room->logits + i * classes) == room->y[first + i])
-                continue;
-            room->done[slot] = true;
-            memcpy(tile->adversarial + slot * size, x + i * size, sizeof(float) * (size_t)size);
-        }
-    AR_TRY(target->backward(target, room->session, n, x, room->dlogits, room->gradient));
-    ar_ball_step(target, n, s->step, room->gradient, room->low + first * size,
-                 room->high + first * size, x);
-out:
-    return status;
-}
-
-/* Keeps the end points: all of a first run; later only those that are worse than what is kept. */
-static int32_t keep(const ar_attack_tile *tile, const ar_pgd_settings *s, int32_t restart,
-                    int32_t first, int32_t n) {
-    int32_t status = ADVROB_OK;
-    ar_attack_room *room = tile->room;
-    advrob_target *target = tile->target;
-    int64_t size = ar_shape_count(target->shape), classes = target->classes;
-    if (s->restarts > 1)
-        AR_TRY(target->forward(target, room->session, n, room->x + first * size, room->logits));
-    for (int32_t i = 0; i < n; i++) {
-        int32_t slot = room->slot[first + i], y = room->y[first + i];
-        if (s->restarts > 1) {
-            const float *z = room->logits + i * classes;
-            double loss = tile->attack->loss->sample(target->classes, z, y, NULL);
-            bool fooled = ar_argmax(target->classes, z) != y;
-            /* A fooled sample outranks any loss. */
-            bool worse = fooled != room->fooled[slot] ? fooled : loss > room->loss[slot];
-            if (restart > 0 && !worse) continue;
-            room->loss[slot] = loss;
-            room->fooled[slot] = fooled;
-            room->done[slot] = room->done[slot] || (fooled && s->early_stop);
-        }
-        memcpy(tile->adversarial + slot * size, room->x + (first + i) * size,
-               sizeof(float) * (size_t)size);
+    int64_t size = ar_shape_count(target->shape), classes = target->classes, at = first * size;
+    AR_TRY(ar_attack_ascend(tile, tile->attack->loss, first, n));
+    for (int32_t i = 0; i < n && s->early_stop; i++)
+        if (ar_attack_fooled(tile, first + i, room->logits + i * classes))
+            ar_attack_keep(tile, first + i, true);
+    if (s->momentum > 0) gather_speed(tile, s->momentum, first, n);
+    if (tile->attack->norm == AR_NORM_LINF) {
+        ar_ball_step(target, n, s->step, room->gradient, room->low + at, room->high + at,
+                     room->x + at);
+    } else {
+        for (int32_t i = 0; i < n; i++)
+            ar_ball_step_l2(target, s->step, room->gradient + i * size, room->low + at + i * size,
+                            room->high + at + i * size, room->x + at + i * size);
     }
+    ar_attack_settle(tile, first, n);
 out:
     return status;
 }
 
 int32_t ar_pgd_tile(const ar_attack_tile *tile, const ar_pgd_settings *s) {
     int32_t status = ADVROB_OK;
-    ar_attack_room *room = tile->room;
-    int64_t size = ar_shape_count(tile->target->shape);
-    int32_t block = ar_target_tile(tile->target, tile->n);
-    for (int32_t i = 0; i < tile->n; i++)
-        room->done[i] = false;
-    for (int32_t restart = 0; restart < s->restarts; restart++) {
-        int32_t live = start(tile, s, restart);
-        for (int64_t k = 0; k < s->steps && live > 0; k++) {
-            AR_TRY(ar_attack_tick(tile));
-            for (int32_t first = 0; first < live; first += block)
-                AR_TRY(step_block(tile, s, first, live - first < block ? live - first : block));
-            for (int32_t i = 0; i < live && s->early_stop;) {
-                if (room->done[room->slot[i]])
-                    move(room, size, --live, i);
-                else
-                    i++;
-            }
-        }
+    int32_t live = ar_attack_fill(tile, s->clip), block = ar_attack_block(tile);
+    start(tile, s, live);
+    for (int64_t k = 0; k < s->steps && live > 0; k++) {
+        AR_TRY(ar_attack_tick(tile));
         for (int32_t first = 0; first < live; first += block)
-            AR_TRY(keep(tile, s, restart, first, live - first < block ? live - first : block));
+            AR_TRY(step_block(tile, s, first, live - first < block ? live - first : block));
+        if (s->early_stop) live = ar_attack_drop(tile, live);
     }
+    for (int32_t i = 0; i < live; i++)
+        ar_attack_keep(tile, i, true);
 out:
     return status;
 }
 
 static int32_t run(const ar_attack_tile *tile) {
     const pgd_options *o = tile->attack->options;
-    ar_pgd_settings settings = {.epsilon = o->epsilon,
+    ar_pgd_settings settings = {.epsilon = o->common.epsilon,
                                 .step = o->step,
                                 .steps = o->steps,
-                                .restarts = o->restarts,
-                                .random_start = o->random_start != 0,
+                                .start = o->random_start ? AR_START_UNIFORM : AR_START_IMAGE,
                                 .clip = o->clip != 0,
                                 .early_stop = o->early_stop != 0};
     return ar_pgd_tile(tile, &settings);
 }
 
-static const char *loss(const void *options) {
-    return ((const pgd_options *)options)->loss;
+static int32_t runs(const void *options, int32_t classes, int32_t *count) {
+    (void)classes;
+    *count = (int32_t)((const pgd_options *)options)->restarts;
+    return ADVROB_OK;
 }
 
-static int64_t seed(const void *options) {
-    return ((const pgd_options *)options)->seed;
-}
-
-static int64_t first_sample(const void *options) {
-    return ((const pgd_options *)options)->first_sample;
+static bool exhaustive(const void *options) {
+    return !((const pgd_options *)options)->early_stop;
 }
 
 const ar_attack ar_attack_pgd = {
     .name = "pgd",
-    .help = "projected gradient descent in the l-inf ball",
+    .help = "projected gradient descent",
     .options = &table,
     .needs_gradient = true,
-    .loss = loss,
-    .seed = seed,
-    .first_sample = first_sample,
+    .runs = runs,
+    .exhaustive = exhaustive,
     .tile = run,
 };

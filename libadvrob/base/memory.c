@@ -256,6 +256,13 @@ int32_t ar_arena_copy(ar_arena *arena, const char *text, const char **out) {
     return ADVROB_OK;
 }
 
+size_t ar_arena_bytes(const ar_arena *arena) {
+    size_t bytes = 0;
+    for (const struct ar_arena_chunk *chunk = arena->chunks; chunk != NULL; chunk = chunk->next)
+        bytes += CHUNK_HEADER + chunk->capacity;
+    return bytes;
+}
+
 void ar_arena_free(ar_arena *arena) {
     while (arena->chunks) {
         struct ar_arena_chunk *next = arena->chunks->next;

@@ -55,6 +55,7 @@ void ar_arena_init(ar_arena *arena, ar_memory *memory);
 int32_t ar_arena_alloc(ar_arena *arena, size_t count, size_t size, const char *what,
                        void **out); /* zeros */
 int32_t ar_arena_copy(ar_arena *arena, const char *text, const char **out);
+size_t ar_arena_bytes(const ar_arena *arena); /* of its chunks */
 void ar_arena_free(ar_arena *arena);
 
 #endif

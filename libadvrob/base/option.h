@@ -94,6 +94,14 @@ int32_t ar_options_check(const advrob_options *options, const char *who,
 int32_t ar_options_read(const advrob_options *options, const char *who, const char *prefix,
                         const ar_option_table *table, ar_arena *arena, void *out);
 
+struct ar_buffer; /* text.h */
+
+/* Adds "name=value" for every option of a table that ar_options_read has filled, with a blank
+ * between; handles and lists are left out, as is what `skip` (may be NULL) knows. `seed`: what a
+ * seed of -1 stands for. */
+void ar_options_print(struct ar_buffer *text, const char *prefix, const ar_option_table *table,
+                      const void *values, int64_t seed, bool (*skip)(const char *name));
+
 /* A new set with the entries under `prefix`, prefix removed: the options of a part. `options` may
  * be NULL: an empty set. Allocates by `memory`; NULL: by the allocator of `options`. */
 int32_t ar_options_part(const advrob_options *options, const char *prefix, const ar_memory *memory,

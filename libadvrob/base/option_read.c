@@ -313,3 +313,26 @@ int32_t ar_options_read(const advrob_options *options, const char *who, const ch
     }
     return ADVROB_OK;
 }
+
+void ar_options_print(ar_buffer *text, const char *prefix, const ar_option_table *table,
+                      const void *values, int64_t seed, bool (*skip)(const char *name)) {
+    for (int32_t i = 0; i < table->count; i++) {
+        const ar_option *o = &table->options[i];
+        const char *field = (const char *)values + o->offset;
+        if (skip != NULL && skip(o->name)) continue;
+        ar_buffer_add(text, "%s%s%s=", text->length > 0 ? " " : "", prefix, o->name);
+        if (strcmp(o->name, "seed") == 0) {
+            ar_buffer_add(text, "%lld", (long long)seed);
+        } else if (o->type == ADVROB_TYPE_I64) {
+            ar_buffer_add(text, "%lld", (long long)*(const int64_t *)(const void *)field);
+        } else if (o->type == ADVROB_TYPE_F64) {
+            ar_buffer_add(text, "%g", *(const double *)(const void *)field);
+        } else if (o->type == ADVROB_TYPE_STR) {
+            ar_buffer_add(text, "%s", *(const char *const *)(const void *)field);
+        } else if (o->type == ADVROB_TYPE_F64_ARRAY) {
+            const ar_f64_array *array = (const void *)field;
+            for (size_t k = 0; k < array->count; k++)
+                ar_buffer_add(text, "%s%g", k > 0 ? "," : "", array->values[k]);
+        }
+    }
+}

@@ -1,13 +1,14 @@
 /* Post-training quantization, simulated (Jacob et al. 2018, arXiv 1712.05877, section 2; Nagel et
  * al. 2021, arXiv 2106.08295, section 3): batch norms are folded, then symmetric weights, affine
- * activations, one quantization point at the end of each fused group (convolution + ReLU), so that
- * the model can be lowered to integers. The result is a model like any other: it can be attacked
- * and fine-tuned with straight-through gradients. */
+ * activations, one quantization point at the end of each fused group (convolution + sum + ReLU), so
+ * that the model can be lowered to integers (engine/). The result is a model like any other: it can
+ * be attacked and fine-tuned with straight-through gradients. */
 #include <float.h>
 #include <math.h>
 #include <string.h>
 
 #include "compress.h"
+#include "model/program.h"
 
 typedef struct ptq_options {
     int64_t weight_bits, activation_bits, images, input;
@@ -25,7 +26,8 @@ static const ar_option entries[] = {
            "how activation ranges are found on the calibration images"),
     AR_F64(ptq_options, percentile, 99.99, 50, 100, "share of values that \"percentile\" covers"),
     AR_I64(ptq_options, images, 512, 1, 1000000, "calibration images, the first of the dataset"),
-    AR_I64(ptq_options, input, 1, 0, 1, "quantize the normalised input too"),
+    AR_I64(ptq_options, input, 1, 0, 1,
+           "quantize the input too: pixels to 256 codes of the box, the normalisation folded"),
 };
 static const ar_option_table table = AR_TABLE(ptq_options, entries);
 
@@ -64,6 +66,34 @@ static double weight_scale(const ptq_options *o, const ar_real *w, int64_t n) {
     return best;
 }
 
+/* Steps of a sum that the largest bias has at most, so that it fits 32 bits with room for the
+ * products. */
+#define BIAS_STEPS (1 << 28)
+
+/* A step of a layer's sums is its input's scale times its weights': the least weight scale by which
+ * the biases of outputs [first, end) are at most BIAS_STEPS of them. 0 where no integers will run.
+ */
+static double scale_floor(const ptq_options *o, const advrob_model *model, const ar_node *node,
+                          int32_t first, int32_t end) {
+    const ar_real *slab = model->slab;
+    const ar_parameter *border =
+        node->border_bias < 0 ? NULL : &model->parameters[node->border_bias];
+    const int64_t classes = border == NULL ? 0 : border->count / border->shape[0];
+    int32_t from = node->inputs[0];
+    double largest = 0;
+    while (from > 0 && model->nodes[from].output.bits == 0)
+        from = model->nodes[from].inputs[0];
+    const ar_quant *input = &model->nodes[from].output;
+    if (input->bits == 0 || input->bits > 8 || o->weight_bits == 1 || o->weight_bits > 8) return 0;
+    for (int32_t i = first; i < end; i++) {
+        double bias = node->bias < 0 ? 0 : (double)slab[model->parameters[node->bias].offset + i];
+        largest = fmax(largest, fabs(bias));
+        for (int64_t k = 0; k < classes; k++)
+            largest = fmax(largest, fabs(bias + (double)slab[border->offset + i * classes + k]));
+    }
+    return largest / (double)input->scales[0] / BIAS_STEPS;
+}
+
 static int32_t quantize_weights(const ptq_options *o, advrob_model *model, ar_node *node) {
     int32_t status = ADVROB_OK;
     const ar_parameter *weight = &model->parameters[node->weight];
@@ -75,7 +105,9 @@ static int32_t quantize_weights(const ptq_options *o, advrob_model *model, ar_no
     AR_TRY(ar_calloc(&model->ctx->memory, (size_t)count, sizeof(ar_real), "scales", &block));
     ar_real *scales = block;
     for (int32_t i = 0; i < count; i++) {
-        scales[i] = (ar_real)weight_scale(o, model->slab + weight->offset + i * per, per);
+        double scale = weight_scale(o, model->slab + weight->offset + i * per, per);
+        double least = scale_floor(o, model, node, i, channels ? i + 1 : node->shape.c);
+        scales[i] = (ar_real)(scale > 0 ? fmax(scale, least) : 0);
         if (scales[i] > 0) continue;
         /* All weights are zero, or too small for a float. Binary weights can be no closer to zero.
          */
@@ -150,33 +182,52 @@ static int32_t quantize_value(const ptq_options *o, advrob_model *model, ar_node
                         1);
 }
 
-/* Where quantization points lie: the input, and the end of each group that computes something new.
- */
-static void choose_points(const ptq_options *o, const advrob_model *model, ar_range *ranges) {
+/* Pixels: 8 bits hold them exactly, so that they have no fewer where activations have 7. */
+static int32_t quantize_input(const ptq_options *o, advrob_model *model, const ar_range *range) {
+    const int32_t bits = o->activation_bits == 7 ? 8 : (int32_t)o->activation_bits;
+    const double codes = ldexp(1, bits) - 1;
+    double low = model->low[0], high = model->high[0], scale, zero;
+    bool box = model->mean[0] == 0 && model->std[0] == 1;
+    for (int32_t c = 1; c < model->nodes[0].shape.c; c++)
+        box = box && model->low[c] == low && model->high[c] == high && model->mean[c] == 0 &&
+              model->std[c] == 1;
+    affine(box ? low : range->low, box ? high : range->high, codes, &scale, &zero);
+    ar_real stored = (ar_real)scale;
+    return ar_quant_set(model, &model->nodes[0].output, bits, 0, codes, zero, &stored, 1);
+}
+
+/* Where quantization points lie: the input, and the end of each fused group that computes something
+ * new. A batch norm that could not be folded stays float inside, as a sum does. */
+static int32_t choose_points(const ptq_options *o, advrob_model *model, ar_range *ranges) {
+    ar_program *program = NULL;
+    int32_t status = ar_program_create(model, ar_model_output(model), false, &program);
+    if (status < 0) return status;
     ranges[0].wanted = o->input != 0;
-    for (int32_t i = 1; i < model->node_count; i++) {
-        int32_t rule = model->nodes[i].op->prune, relu = ar_model_fused_relu(model, i);
-        bool computes = rule == AR_PRUNE_PRODUCES || rule == AR_PRUNE_TIES;
-        /* A batch norm that could not be folded stays float inside, as an add does. */
-        if (!computes && !model->nodes[i].op->whole_batch) continue;
-        int32_t end = relu >= 0 ? relu : i;
-        if (end != ar_model_output(model)) ranges[end].wanted = true;
+    for (int32_t s = 0; s < program->count; s++) {
+        const ar_step *step = &program->steps[s];
+        const ar_op *op = model->nodes[step->node].op;
+        bool computes =
+            op->prune == AR_PRUNE_PRODUCES || op->prune == AR_PRUNE_TIES || op->whole_batch;
+        if (computes && step->value != program->output) ranges[step->value].wanted = true;
     }
+    ar_program_destroy(program);
+    return ADVROB_OK;
 }
 
 static int32_t run(const ar_compression *job, advrob_model **out) {
     int32_t status = ADVROB_OK;
     const ptq_options *o = job->options;
-    advrob_model *model = NULL;
+    advrob_model *model = NULL, *folded = NULL;
     ar_arena arena;
     void *block;
     ar_arena_init(&arena, &job->ctx->memory);
     if (ar_model_quantized(job->model))
         AR_FAIL(ADVROB_E_UNSUPPORTED, "quant_ptq: the model is quantized already");
-    AR_TRY(ar_model_fold(job->model, &model));
+    AR_TRY(ar_model_fold(job->model, &folded));
+    AR_TRY(o->input ? ar_model_fold_normalisation(folded, &model) : ar_model_clone(folded, &model));
     AR_TRY(ar_arena_alloc(&arena, (size_t)model->node_count, sizeof(ar_range), "ranges", &block));
     ar_range *ranges = block;
-    choose_points(o, model, ranges);
+    AR_TRY(choose_points(o, model, ranges));
     AR_TRY(ar_ranges_observe(model, job->calibration, o->images, ranges));
     if (strcmp(o->range, "minmax") != 0) {
         for (int32_t i = 0; i < model->node_count; i++) {
@@ -188,14 +239,18 @@ static int32_t run(const ar_compression *job, advrob_model **out) {
     }
     for (int32_t i = 0; i < model->node_count; i++) {
         ar_node *node = &model->nodes[i];
-        if (node->op != NULL && node->op->prune == AR_PRUNE_PRODUCES)
+        if (i == 0 && ranges[0].wanted)
+            AR_TRY(quantize_input(o, model, &ranges[0]));
+        else if (ranges[i].wanted)
+            AR_TRY(quantize_value(o, model, node, &ranges[i]));
+        if (node->op != NULL && node->op->prune == AR_PRUNE_PRODUCES) /* after its input's point */
             AR_TRY(quantize_weights(o, model, node));
-        if (ranges[i].wanted) AR_TRY(quantize_value(o, model, node, &ranges[i]));
     }
     *out = model;
     model = NULL;
 out:
     ar_model_release(model);
+    ar_model_release(folded);
     ar_arena_free(&arena);
     return status;
 }

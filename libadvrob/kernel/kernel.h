@@ -159,6 +159,20 @@ typedef struct ar_step_call {
     float step;
 } ar_step_call;
 
+/* n pixels of an image between a box and a plane of gradient g. On the way from x by `multiplier`
+ * to the plane, pixel i moves by change_i = side * sign(g_i) * min(multiplier * (pace + pace_slope
+ * * |g_i|), room_i), where room_i is what the box leaves and sign(0) = 0. The sums are double, in 8
+ * lanes. */
+typedef struct ar_plane {
+    int64_t n;
+    const float *g, *low, *high;
+    double pace, pace_slope;
+} ar_plane;
+typedef struct ar_plane_way {
+    const float *x;
+    double side, multiplier; /* side: 1 or -1 */
+} ar_plane_way;
+
 /* Batch norm of a tile, by channel; products and sums are rounded one by one, in the order written.
  *   forward:  y = (x - mean[c]) * scale[c] + shift[c]; relu: then as the slot relu, with its mask
  *   backward: dx = (dy - dy_mean[c] - (x - mean[c]) * slope[c]) * scale[c]; with dy_mean NULL
@@ -175,6 +189,49 @@ typedef struct ar_norm_call {
     ar_real *dx;
     bool accumulate; /* backward: add to dx instead of writing it */
 } ar_norm_call;
+
+/* Integers. A tile of codes is [pixels][quads][lanes][4] bytes: 4 channels of an image side by
+ * side, a quad; those past the last channel are 0. */
+
+/* A gemm over segments on codes, of which x, w and k count quads:
+ *
+ *   for each pixel p, output o, lane l:
+ *     a = bias[bias_class[p]][o] + sum over segments s of p, k in s, j < 4 of
+ *         w[o][s.w + k][j] * x[s.x + k][l][j]                     in int32, which does not overflow
+ *     sums: sums[p][o][l] = a.  Otherwise
+ *     v = (float)a * scale[o]
+ *     residual: v = v + (float)(residual[p][o][l] - residual_zero) * residual_scale
+ *     y[p][o][l] = clamp(rint(v) + zero, low, high)
+ *
+ * Each operation on floats is rounded once, in the order written, and rint takes ties to even: the
+ * same bits at all levels. low <= high are codes, |zero| is below 2^22. Outputs are cut into blocks
+ * of 4, the last filled up with weights of 0; bias (each of its rows), scale and sums have as many;
+ * y's channels past the last are 0. */
+typedef struct ar_qgemm {
+    int32_t lanes, pixels, outputs, rows; /* rows: quads of one output's weights */
+    bool narrow;                          /* |x[0] w[0] + x[1] w[1]| of any codes fits int16 */
+    const uint8_t *x;
+    const void *w;        /* packed by table->qgemm_pack */
+    const int32_t *first; /* [pixels + 1] */
+    const ar_segment *segments;
+    const int32_t *bias, *bias_class; /* [classes][outputs]; bias_class NULL: 1 class */
+    const float *scale;
+    const uint8_t *residual; /* of y's shape; NULL: none */
+    int32_t residual_zero;
+    float residual_scale;
+    int32_t zero, low, high;
+    uint8_t *y;
+    int32_t *sums;  /* [pixels][outputs][lanes], instead of y; NULL: y */
+    ar_span blocks; /* of outputs */
+} ar_qgemm;
+
+/* The largest of a window's codes: output pixel p covers input pixels index[first[p]...]. */
+typedef struct ar_qpool {
+    int32_t lanes, quads, pixels_out;
+    const int32_t *first, *index;
+    const uint8_t *x;
+    uint8_t *y;
+} ar_qpool;
 
 typedef struct ar_kernels {
     const char *name;
@@ -209,6 +266,17 @@ typedef struct ar_kernels {
                          const ar_real *b, double *sums);
     void (*quantize)(const ar_quant_call *call);
     void (*step)(const ar_step_call *call);
+    /* Adds to *won the height g * change that pixels at the end of their room give, and to *rate
+     * what the others give for a multiplier of 1. */
+    void (*plane_height)(const ar_plane *plane, const ar_plane_way *way, double *won, double *rate);
+    /* The largest change, if it is more than *largest, and the sum of squares, added to *squares.
+     */
+    void (*plane_length)(const ar_plane *plane, const ar_plane_way *way, double *largest,
+                         double *squares);
+    /* x = (1 - share) * (a.x + past * change of a) + share * (b.x + past * change of b), in the
+     * box; x may be a.x. */
+    void (*plane_step)(const ar_plane *plane, const ar_plane_way *a, const ar_plane_way *b,
+                       double past, double share, float *x);
     /* Tile in and out: plain [count][channels][pixels] floats, count <= lanes.
      * load: tile[p][c][l] = x[l][c][p] * scale[c] + shift[c] (each NULL: 1 and 0); lanes past count
      * are 0.
@@ -220,6 +288,16 @@ typedef struct ar_kernels {
     /* SGD with momentum, as PyTorch: g += decay * w; v = momentum * v + g; w -= rate * v. */
     void (*sgd)(int64_t n, ar_real *w, ar_real *v, const ar_real *g, ar_real rate, ar_real momentum,
                 ar_real decay);
+    /* Integers, the same bits at all levels. Weights [outputs][rows][4] to what qgemm takes, of
+     * qgemm_size bytes; `narrow` as there. */
+    size_t (*qgemm_size)(int32_t outputs, int32_t rows, bool narrow);
+    void (*qgemm_pack)(int32_t outputs, int32_t rows, bool narrow, const int8_t *w, void *packed);
+    void (*qgemm)(const ar_qgemm *call);
+    void (*qmax_pool)(const ar_qpool *call);
+    /* A tile of codes from floats [count][channels][pixels]: clamp(rint(x / scale[c]) + zero[c], 0,
+     * 255), in double; lanes past count are 0. */
+    void (*qload)(int32_t lanes, int32_t count, int32_t channels, int32_t pixels, const float *x,
+                  const double *scale, const double *zero, uint8_t *tile);
     /* How fast a core can be: chains of multiply-adds a = a * 1/2 + 1 in registers alone, from
      * different starts, `rounds` links each. Returns how many multiply-adds that were; *sum gets
      * the sum of the chains' ends, so that no compiler leaves one out. */

@@ -26,12 +26,24 @@ void ar_channel_sums_f32_c(int32_t lanes, int32_t channels, int32_t pixels, cons
                            const ar_real *b, double *sums);
 void ar_quantize_f32_c(const ar_quant_call *call);
 void ar_step_f32_c(const ar_step_call *call);
+void ar_plane_height_f32_c(const ar_plane *plane, const ar_plane_way *way, double *won,
+                           double *rate);
+void ar_plane_length_f32_c(const ar_plane *plane, const ar_plane_way *way, double *largest,
+                           double *squares);
+void ar_plane_step_f32_c(const ar_plane *plane, const ar_plane_way *a, const ar_plane_way *b,
+                         double past, double share, float *x);
 void ar_load_f32_c(int32_t lanes, int32_t count, int32_t channels, int32_t pixels, const float *x,
                    const ar_real *scale, const ar_real *shift, ar_real *tile);
 void ar_store_f32_c(int32_t lanes, int32_t count, int32_t channels, int32_t pixels,
                     const ar_real *tile, const ar_real *scale, float *x);
 void ar_sgd_f32_c(int64_t n, ar_real *w, ar_real *v, const ar_real *g, ar_real rate,
                   ar_real momentum, ar_real decay);
+size_t ar_qgemm_size_c(int32_t outputs, int32_t rows, bool narrow);
+void ar_qgemm_pack_c(int32_t outputs, int32_t rows, bool narrow, const int8_t *w, void *packed);
+void ar_qgemm_c(const ar_qgemm *call);
+void ar_qmax_pool_c(const ar_qpool *call);
+void ar_qload_c(int32_t lanes, int32_t count, int32_t channels, int32_t pixels, const float *x,
+                const double *scale, const double *zero, uint8_t *tile);
 int64_t ar_fma_f32_c(int64_t rounds, ar_real *sum);
 
 /* cblas.c */
@@ -61,12 +73,24 @@ void ar_channel_sums_f32_avx2(int32_t lanes, int32_t channels, int32_t pixels, c
                               const ar_real *b, double *sums);
 void ar_quantize_f32_avx2(const ar_quant_call *call);
 void ar_step_f32_avx2(const ar_step_call *call);
+void ar_plane_height_f32_avx2(const ar_plane *plane, const ar_plane_way *way, double *won,
+                              double *rate);
+void ar_plane_length_f32_avx2(const ar_plane *plane, const ar_plane_way *way, double *largest,
+                              double *squares);
+void ar_plane_step_f32_avx2(const ar_plane *plane, const ar_plane_way *a, const ar_plane_way *b,
+                            double past, double share, float *x);
 void ar_load_f32_avx2(int32_t lanes, int32_t count, int32_t channels, int32_t pixels,
                       const float *x, const ar_real *scale, const ar_real *shift, ar_real *tile);
 void ar_store_f32_avx2(int32_t lanes, int32_t count, int32_t channels, int32_t pixels,
                        const ar_real *tile, const ar_real *scale, float *x);
 void ar_sgd_f32_avx2(int64_t n, ar_real *w, ar_real *v, const ar_real *g, ar_real rate,
                      ar_real momentum, ar_real decay);
+size_t ar_qgemm_size_avx2(int32_t outputs, int32_t rows, bool narrow);
+void ar_qgemm_pack_avx2(int32_t outputs, int32_t rows, bool narrow, const int8_t *w, void *packed);
+void ar_qgemm_avx2(const ar_qgemm *call);
+void ar_qmax_pool_avx2(const ar_qpool *call);
+void ar_qload_avx2(int32_t lanes, int32_t count, int32_t channels, int32_t pixels, const float *x,
+                   const double *scale, const double *zero, uint8_t *tile);
 int64_t ar_fma_f32_avx2(int64_t rounds, ar_real *sum);
 
 #endif

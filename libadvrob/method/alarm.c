@@ -77,7 +77,7 @@ int32_t ar_alarm_allocate(ar_tuning *t) {
     t->alarm_y = block;
     t->predictions = t->alarm_y + count;
     AR_TRY(ar_dataset_gather(t->train, 0, NULL, count, t->alarm_x, t->alarm_y));
-    AR_TRY(ar_attack_rooms_create(t->target, count, &t->alarm_rooms));
+    AR_TRY(ar_attack_rooms_create(t->finetune->pgd, t->target, count, &t->alarm_rooms));
     if (strcmp(t->options->alarm, "rollback") == 0) {
         AR_TRY(ar_arena_alloc(&t->arena, 1, t->slab_bytes, "weights", &block));
         t->silent = block;
@@ -96,8 +96,9 @@ void ar_alarm_free(ar_tuning *t) {
 static int32_t measure(ar_tuning *t, const advrob_attack *attack, double *accuracy) {
     int32_t status = ADVROB_OK;
     int64_t right = 0;
-    AR_TRY(ar_attack_run(attack, t->target, &t->alarm_rooms, NULL, t->alarm_count, t->alarm_x,
-                         t->alarm_y, NULL, NULL, t->predictions, NULL));
+    ar_attack_call call = {
+        .n = t->alarm_count, .x = t->alarm_x, .y = t->alarm_y, .predictions = t->predictions};
+    AR_TRY(ar_attack_run(attack, t->target, &t->alarm_rooms, &call));
     for (int64_t i = 0; i < t->alarm_count; i++)
         right += t->predictions[i] == t->alarm_y[i];
     *accuracy = (double)right / (double)t->alarm_count;

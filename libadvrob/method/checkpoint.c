@@ -267,30 +267,6 @@ static bool is_idle(const char *name) {
     return false;
 }
 
-/* "name=value" for every option of a table; `seed` is what a seed of -1 stands for. */
-static void print_table(ar_buffer *text, const char *prefix, const ar_option_table *table,
-                        const void *values, int64_t seed) {
-    for (int32_t i = 0; i < table->count; i++) {
-        const ar_option *o = &table->options[i];
-        const char *field = (const char *)values + o->offset;
-        if (is_idle(o->name)) continue;
-        ar_buffer_add(text, "%s%s%s=", text->length > 0 ? " " : "", prefix, o->name);
-        if (strcmp(o->name, "seed") == 0) {
-            ar_buffer_add(text, "%lld", (long long)seed);
-        } else if (o->type == ADVROB_TYPE_I64) {
-            ar_buffer_add(text, "%lld", (long long)*(const int64_t *)(const void *)field);
-        } else if (o->type == ADVROB_TYPE_F64) {
-            ar_buffer_add(text, "%g", *(const double *)(const void *)field);
-        } else if (o->type == ADVROB_TYPE_STR) {
-            ar_buffer_add(text, "%s", *(const char *const *)(const void *)field);
-        } else if (o->type == ADVROB_TYPE_F64_ARRAY) {
-            const ar_f64_array *array = (const void *)field;
-            for (size_t k = 0; k < array->count; k++)
-                ar_buffer_add(text, "%s%g", k > 0 ? "," : "", array->values[k]);
-        }
-    }
-}
-
 static int32_t take_fingerprint(ar_tuning *t) {
     const advrob_finetune *f = t->finetune;
     ar_format(t->model_digest, sizeof t->model_digest, "%016llx",
@@ -301,13 +277,13 @@ static int32_t take_fingerprint(ar_tuning *t) {
     if (t->valid != NULL)
         ar_format(t->valid_digest, sizeof t->valid_digest, "%016llx",
                   (unsigned long long)ar_dataset_digest(t->valid));
-    print_table(&t->fingerprint, "", &ar_finetune_options, &f->options, f->seed);
-    print_table(&t->fingerprint, "augment.", &ar_augment_options, &f->augment, f->seed);
-    print_table(&t->fingerprint, "valid.", f->valid->kind->options, f->valid->options,
-                f->valid->seed);
+    ar_options_print(&t->fingerprint, "", &ar_finetune_options, &f->options, f->seed, is_idle);
+    ar_options_print(&t->fingerprint, "augment.", &ar_augment_options, &f->augment, f->seed, NULL);
+    ar_options_print(&t->fingerprint, "valid.", f->valid->kind->options, f->valid->options,
+                     f->valid->seed, NULL);
     if (f->attack != NULL)
-        print_table(&t->fingerprint, "attack.", f->attack->kind->options, f->attack->options,
-                    f->attack->seed);
+        ar_options_print(&t->fingerprint, "attack.", f->attack->kind->options, f->attack->options,
+                         f->attack->seed, NULL);
     return ar_buffer_status(&t->fingerprint);
 }
 

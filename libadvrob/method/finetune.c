@@ -78,8 +78,8 @@ int32_t ar_method_find(const char *name, const ar_method **out) {
 int32_t ar_method_mean_ce(void *self, const ar_batch *batch, const float *const *logits,
                           double *losses, float *const *dlogits) {
     const ar_objective_room *room = self;
-    ar_loss_batch(&ar_loss_ce, batch->n, room->classes, logits[0], batch->y, room->scratch, losses,
-                  dlogits[0], false, 1.0 / (double)batch->n);
+    ar_loss_batch(&ar_loss_ce, batch->n, room->classes, logits[0], batch->y, NULL, room->scratch,
+                  losses, dlogits[0], false, 1.0 / (double)batch->n);
     return ADVROB_OK;
 }
 
@@ -91,8 +91,7 @@ static int32_t create_attack(const advrob_finetune *finetune, const char *name, 
     AR_TRY(ar_options_part(options, prefix, &finetune->ctx->memory, &part));
     AR_TRY(ar_attack_create(finetune->ctx, name, part, out));
     /* The order of images and the attack's draws hang on one seed unless the attack has its own. */
-    if ((*out)->kind->seed != NULL && (*out)->kind->seed((*out)->options) < 0)
-        (*out)->seed = finetune->seed;
+    if ((*out)->common->seed < 0) (*out)->seed = finetune->seed;
 out:
     ar_options_destroy(part);
     return status;

@@ -56,7 +56,7 @@ int32_t ar_method_gradients(const advrob_model *model, const advrob_dataset *dat
         AR_TRY(ar_dataset_gather(data, first, NULL, n, r.x, r.y));
         AR_TRY(ar_tiles_forward(r.tiles, n, (const float *const[]){r.x}, NULL,
                                 (float *const[]){r.logits}));
-        ar_loss_batch(loss, n, classes, r.logits, r.y, r.scratch, NULL, r.dlogits, false,
+        ar_loss_batch(loss, n, classes, r.logits, r.y, NULL, r.scratch, NULL, r.dlogits, false,
                       1 / (double)n);
         AR_TRY(ar_tiles_backward(r.tiles, (const float *const[]){r.dlogits}, NULL, r.gradient));
         each(arg, r.gradient);

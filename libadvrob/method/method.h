@@ -1,11 +1,13 @@
-/* method: fine-tune recipes, one objective a file, and evaluation. Others include this header
- * alone. */
+/* method: fine-tune recipes, one objective a file, and evaluation. Others may also include
+ * evaluate.h and masking.h. */
 #ifndef AR_METHOD_H
 #define AR_METHOD_H
 
 #include <advrob/finetune.h>
 
 #include "attack/attack.h"
+#include "evaluate.h"
+#include "masking.h"
 #include "train/train.h"
 
 /* A recipe: how its objective is made for a model. The options common to all recipes are
@@ -70,29 +72,10 @@ int32_t ar_history_get(const advrob_history *history, int32_t row, const char *c
 int32_t ar_history_get_str(const advrob_history *history, const char *name, const char **text);
 void ar_history_release(advrob_history *history); /* NULL is fine */
 
-/* Evaluation. */
-enum { AR_MAX_ATTACKS = 32 };
-typedef struct ar_evaluation {
-    int64_t images, clean; /* right answers */
-    int32_t attacks;
-    int64_t robust[AR_MAX_ATTACKS]; /* right answers under each attack */
-    int64_t worst;                  /* under all of them */
-} ar_evaluation;
-
-/* Counts right answers on all images of `data`, clean and under each attack; only images that are
- * right when clean are attacked. Images go through in groups of `group`. */
-int32_t ar_evaluate(advrob_target *target, const advrob_dataset *data,
-                    const advrob_attack *const *attacks, int32_t count, int64_t group,
-                    ar_evaluation *out);
-
-/* The same, and counts of each class into per_class [2 + count][classes] (zeros before; NULL:
- * none): images, right answers when clean, and under each attack. */
-int32_t ar_evaluate_classes(advrob_target *target, const advrob_dataset *data,
-                            const advrob_attack *const *attacks, int32_t count, int64_t group,
-                            int64_t *per_class, ar_evaluation *out);
-
-/* Wilson's 95 % score interval of `hits` of `n`. */
-void ar_wilson(int64_t hits, int64_t n, double *low, double *high);
+/* Evaluation. Right answers on all images of `data`, clean and under the attack (NULL: none); only
+ * images that are right when clean are attacked. Images go through in groups of `group`. */
+int32_t ar_evaluate(advrob_target *target, const advrob_dataset *data, const advrob_attack *attack,
+                    int64_t group, int64_t *clean, int64_t *robust);
 
 /* Best time of `repeats` forward passes of `batch` images, in milliseconds. */
 int32_t ar_latency(advrob_model *model, int64_t batch, int32_t repeats, double *milliseconds);

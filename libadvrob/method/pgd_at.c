@@ -5,8 +5,9 @@
 static int32_t prepare(void *self, const ar_batch *batch, float *const *inputs) {
     ar_objective_room *room = self;
     char reason[AR_MESSAGE_SIZE];
-    int32_t status = ar_attack_run(room->attack, room->target, &room->attack_rooms, NULL, batch->n,
-                                   batch->x, batch->y, batch->ids, inputs[0], NULL, NULL);
+    ar_attack_call call = {
+        .n = batch->n, .x = batch->x, .y = batch->y, .ids = batch->ids, .adversarial = inputs[0]};
+    int32_t status = ar_attack_run(room->attack, room->target, &room->attack_rooms, &call);
     if (status != ADVROB_E_RANGE && status != ADVROB_E_NONFINITE) return status;
     /* What is wrong with an image is told with its batch. */
     ar_copy_text(reason, sizeof reason, ar_message());

@@ -128,7 +128,8 @@ static int32_t create_targets(ar_tuning *t) {
         ar_target_retain(t->target);
     }
     if (t->room.attack != NULL)
-        AR_TRY(ar_attack_rooms_create(t->room.target, o->batch_size, &t->room.attack_rooms));
+        AR_TRY(ar_attack_rooms_create(t->room.attack, t->room.target, o->batch_size,
+                                      &t->room.attack_rooms));
 out:
     return status;
 }
@@ -235,12 +236,12 @@ static int32_t validate(ar_tuning *t, double *clean, double *robust, double *sco
     const advrob_attack *attack = t->finetune->valid;
     const char *select = t->options->select;
     bool attacked = strcmp(select, "clean") != 0;
-    ar_evaluation result;
+    int64_t right, held;
     *clean = *robust = *score = NAN;
     if (t->valid == NULL) return ADVROB_OK;
-    AR_TRY(ar_evaluate(t->target, t->valid, &attack, attacked ? 1 : 0, 512, &result));
-    *score = *clean = (double)result.clean / (double)result.images;
-    if (attacked) *score = *robust = (double)result.robust[0] / (double)result.images;
+    AR_TRY(ar_evaluate(t->target, t->valid, attacked ? attack : NULL, 512, &right, &held));
+    *score = *clean = (double)right / (double)t->valid->count;
+    if (attacked) *score = *robust = (double)held / (double)t->valid->count;
     if (strcmp(select, "sum") == 0) *score = *clean + *robust;
 out:
     return status;

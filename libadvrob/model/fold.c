@@ -1,4 +1,5 @@
-/* Folding batch norms into the convolution or linear layer before them. */
+/* Folding batch norms into the convolution or linear layer before them, and the input's
+ * normalisation into the layers behind it. */
 #include <string.h>
 
 #include "model.h"
@@ -83,5 +84,99 @@ int32_t ar_model_fold(const advrob_model *model, advrob_model **out) {
 out:
     ar_model_release(folded);
     ar_arena_free(&arena);
+    return status;
+}
+
+/* ---- The input's normalisation ---- */
+
+/* Whether node i is the input, or the input flattened. */
+static bool is_input(const advrob_model *model, int32_t i) {
+    while (i > 0 && model->nodes[i].op->prune == AR_PRUNE_SPREADS)
+        i = model->nodes[i].inputs[0];
+    return i == 0;
+}
+
+/* Whether each user of the input is a layer that can take the normalisation into its weights. */
+static bool takes_normalisation(const advrob_model *model) {
+    for (int32_t i = 1; i < model->node_count; i++) {
+        const ar_node *node = &model->nodes[i];
+        for (int32_t k = 0; k < node->op->inputs; k++)
+            if (is_input(model, node->inputs[k]) && node->op->absorb == NULL &&
+                node->op->prune != AR_PRUNE_SPREADS)
+                return false;
+    }
+    return !is_input(model, ar_model_output(model));
+}
+
+/* Layer i of `to`, a copy of that of `from`, reads pixels instead of (pixel - mean) / std: its
+ * weights are divided by std, and -mean / std is a constant that it absorbs, border and all. */
+static int32_t take_normalisation(const advrob_model *from, int32_t i, advrob_model *to) {
+    int32_t status = ADVROB_OK;
+    const ar_node *node = &from->nodes[i], *copy = &to->nodes[i];
+    const ar_shape in = from->nodes[node->inputs[0]].shape;
+    const int32_t spread = in.c / from->nodes[0].shape.c, groups = node->attributes.groups;
+    const ar_parameter *weight = &from->parameters[node->weight];
+    const int32_t outputs = node->shape.c, per = in.c / groups;
+    const int64_t taps = weight->count / outputs / per;
+    const ar_parameter *border = copy->border_bias < 0 ? NULL : &to->parameters[copy->border_bias];
+    const int64_t classes = border == NULL ? 0 : border->count / outputs;
+    ar_arena arena;
+    void *constant, *bias, *at_border;
+    ar_arena_init(&arena, &to->ctx->memory);
+    AR_TRY(ar_arena_alloc(&arena, (size_t)in.c, sizeof(double), "constants", &constant));
+    AR_TRY(ar_arena_alloc(&arena, (size_t)outputs, sizeof(double), "biases", &bias));
+    AR_TRY(ar_arena_alloc(&arena, (size_t)(outputs * classes + 1), sizeof(double), "biases",
+                          &at_border));
+    for (int32_t c = 0; c < in.c; c++)
+        ((double *)constant)[c] = -(double)from->mean[c / spread] / (double)from->std[c / spread];
+    node->op->absorb(&node->attributes, &in, from->slab + weight->offset, constant, bias,
+                     border == NULL ? NULL : at_border);
+    ar_real *w = to->slab + to->parameters[copy->weight].offset;
+    for (int32_t o = 0; o < outputs; o++)
+        for (int32_t c = 0; c < per; c++)
+            for (int64_t t = 0; t < taps; t++, w++)
+                *w /= from->std[(o / (outputs / groups) * per + c) / spread];
+    ar_real *b = to->slab + to->parameters[copy->bias].offset;
+    for (int32_t o = 0; o < outputs; o++)
+        b[o] = (ar_real)((double)b[o] + ((double *)bias)[o]);
+    for (int64_t k = 0; border != NULL && k < border->count; k++) {
+        ar_real *e = to->slab + border->offset + k;
+        *e = (ar_real)((double)*e + ((double *)at_border)[k]);
+    }
+out:
+    ar_arena_free(&arena);
+    return status;
+}
+
+int32_t ar_model_fold_normalisation(const advrob_model *model, advrob_model **out) {
+    int32_t status = ADVROB_OK;
+    advrob_model *folded = NULL;
+    const double zero = 0, one = 1;
+    bool normalised = false;
+    for (int32_t c = 0; c < model->nodes[0].shape.c; c++)
+        normalised = normalised || model->mean[c] != 0 || model->std[c] != 1;
+    if (!normalised || !takes_normalisation(model)) {
+        AR_TRY(ar_model_clone(model, &folded));
+    } else {
+        AR_TRY(ar_model_begin_like(model->ctx, model, &folded));
+        AR_TRY(ar_model_set_normalisation(folded, &zero, 1, &one, 1));
+        for (int32_t i = 1; i < model->node_count; i++) {
+            const ar_node *node = &model->nodes[i];
+            const bool first = node->op->absorb != NULL && is_input(model, node->inputs[0]);
+            ar_attributes a = node->attributes;
+            if (first) {
+                a.bias = true;
+                a.border_bias = a.border_bias || a.padding[0] > 0 || a.padding[1] > 0;
+            }
+            AR_TRY(ar_model_add(folded, node->op->name, node->name, node->inputs, &a, NULL));
+            copy_parameters(model, i, folded, i);
+            if (first) AR_TRY(take_normalisation(model, i, folded));
+        }
+        AR_TRY(ar_model_check_finite(folded));
+    }
+    *out = folded;
+    folded = NULL;
+out:
+    ar_model_release(folded);
     return status;
 }

@@ -119,6 +119,10 @@ int32_t ar_model_copy(advrob_context *ctx, const advrob_model *model, advrob_mod
 /* fold.c: a copy in which batch norms with their running statistics have become part of the
  * convolutions and linear layers before them, where those have no other user. */
 int32_t ar_model_fold(const advrob_model *model, advrob_model **out);
+/* A copy that reads pixels as they are: mean 0 and std 1, the normalisation being part of the
+ * layers behind the input, exactly, also where their windows leave it. A plain copy where anything
+ * else reads the input. */
+int32_t ar_model_fold_normalisation(const advrob_model *model, advrob_model **out);
 /* The batch norm that goes into node i, or -1. */
 int32_t ar_model_folded_norm(const advrob_model *model, int32_t i);
 /* E_BUSY while a target lives on it. Every change of parameters calls this before and

@@ -8,7 +8,7 @@
 #include "op/loss.h"
 #include "program.h"
 
-static int32_t new_target(advrob_context *ctx, advrob_target **out) {
+int32_t ar_target_new(advrob_context *ctx, advrob_target **out) {
     void *block;
     int32_t status = ar_calloc(&ctx->memory, 1, sizeof(advrob_target), "target", &block);
     if (status < 0) return status;
@@ -27,6 +27,7 @@ void ar_target_release(advrob_target *target) {
     if (target == NULL || --target->references > 0) return;
     advrob_context *ctx = target->ctx;
     if (target->destroy != NULL) target->destroy(target);
+    ar_target_release(target->source);
     ar_free(&ctx->memory, target);
     ar_context_release(ctx);
 }
@@ -72,7 +73,7 @@ static int32_t new_model_target(advrob_model *model, bool batch_statistics, advr
     advrob_target *target = NULL;
     ar_program *program = NULL;
     AR_TRY(ar_model_program(model, batch_statistics, &program));
-    AR_TRY(new_target(model->ctx, &target));
+    AR_TRY(ar_target_new(model->ctx, &target));
     ar_model_retain(model);
     model->frozen++;
     target->model = model;
@@ -207,6 +208,43 @@ int32_t ar_target_set_box(advrob_target *target, const double *low, const double
     return ADVROB_OK;
 }
 
+int32_t ar_target_set_lattice(advrob_target *target, int32_t steps) {
+    if (steps < 0 || steps > 65535)
+        return ar_error(ADVROB_E_RANGE, "target: a lattice of %d steps, expected 0 to 65535",
+                        steps);
+    target->lattice = steps;
+    return ADVROB_OK;
+}
+
+static int32_t check_source(const advrob_target *target, const advrob_target *source) {
+    size_t channels = (size_t)target->shape.c * sizeof(double);
+    if (source == target || source->source != NULL)
+        return ar_error(ADVROB_E_INVALID, "target: the source %s",
+                        source == target ? "is the target itself" : "has a source of its own");
+    if (memcmp(&source->shape, &target->shape, sizeof target->shape) != 0 ||
+        source->classes != target->classes)
+        return ar_error(ADVROB_E_SHAPE,
+                        "target: the source takes %d x %d x %d and has %d classes, the target %d x "
+                        "%d x %d and %d",
+                        source->shape.c, source->shape.h, source->shape.w, source->classes,
+                        target->shape.c, target->shape.h, target->shape.w, target->classes);
+    if (memcmp(source->low, target->low, channels) != 0 ||
+        memcmp(source->high, target->high, channels) != 0 ||
+        memcmp(source->unit, target->unit, channels) != 0)
+        return ar_error(ADVROB_E_INVALID,
+                        "target: the source has another box or unit than the target");
+    return ADVROB_OK;
+}
+
+int32_t ar_target_set_source(advrob_target *target, advrob_target *source) {
+    int32_t status = source != NULL ? check_source(target, source) : ADVROB_OK;
+    if (status < 0) return status;
+    if (source != NULL) ar_target_retain(source);
+    ar_target_release(target->source);
+    target->source = source;
+    return ADVROB_OK;
+}
+
 int32_t ar_target_from_callbacks(advrob_context *ctx, ar_shape shape, int32_t classes, double low,
                                  double high, advrob_forward_fn forward,
                                  advrob_backward_fn backward, void *user, advrob_target **out) {
@@ -219,7 +257,7 @@ int32_t ar_target_from_callbacks(advrob_context *ctx, ar_shape shape, int32_t cl
         AR_FAIL(ADVROB_E_RANGE, "target: %d classes, expected 2 to %d", classes, AR_MAX_DIM);
     AR_TRY(ar_check_box(1, &low, &high, &one));
     if (forward == NULL) AR_FAIL(ADVROB_E_INVALID, "target: the forward callback is NULL");
-    AR_TRY(new_target(ctx, &target));
+    AR_TRY(ar_target_new(ctx, &target));
     target->destroy = callback_destroy;
     AR_TRY(ar_calloc(&ctx->memory, 3 * (size_t)shape.c, sizeof(double), "target", &block));
     target->low = block;
@@ -324,7 +362,7 @@ static int32_t target_piece(void *arg, int64_t piece, int32_t worker) {
     AR_TRY(target->forward(target, session, (int32_t)count, job->x + first * size, logits));
     if (job->loss == NULL) goto out;
     float *dlogits = rows + job->tile * classes;
-    ar_loss_batch(job->loss, count, target->classes, logits, job->y + first,
+    ar_loss_batch(job->loss, count, target->classes, logits, job->y + first, NULL,
                   job->scratch + worker * classes, job->losses ? job->losses + first : NULL,
                   dlogits, false, 1);
     if (job->dx != NULL)
@@ -368,18 +406,17 @@ int32_t ar_target_forward(advrob_target *target, int64_t n, const float *x, floa
     return run_job(&job);
 }
 
+static const char *loss_name(int32_t index) {
+    return ar_loss_at(index)->name;
+}
+
 int32_t ar_target_loss_gradient(advrob_target *target, const char *loss, int64_t n, const float *x,
                                 const int32_t *y, double *losses, float *dx) {
     int32_t status = ADVROB_OK;
-    target_job job = {.target = target,
-                      .loss = ar_loss_find(loss),
-                      .n = n,
-                      .x = x,
-                      .y = y,
-                      .losses = losses,
-                      .dx = dx};
-    if (job.loss == NULL)
-        AR_FAIL(ADVROB_E_UNKNOWN, "no loss \"%s\"; expected \"ce\" or \"margin\"", loss);
+    int32_t index = 0;
+    target_job job = {.target = target, .n = n, .x = x, .y = y, .losses = losses, .dx = dx};
+    AR_TRY(ar_find_name("loss", loss, ar_loss_count(), loss_name, &index));
+    job.loss = ar_loss_at(index);
     if (dx != NULL && !target->has_backward)
         AR_FAIL(ADVROB_E_UNSUPPORTED, "the target gives no gradient");
     AR_TRY(ar_target_check_labels(target, n, y));

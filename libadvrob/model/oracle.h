@@ -14,11 +14,16 @@ struct advrob_target {
     ar_shape shape;
     int32_t classes;
     double *low, *high, *unit; /* [channels], as a model's */
-    bool concurrent;  /* tiles may run at the same time; otherwise whole batches, serially, on
-                       * the caller's thread */
+    bool concurrent; /* tiles may run at the same time; otherwise whole batches, serially, on
+                      * the caller's thread */
     bool has_backward;
     int32_t preferred_batch; /* images of one tile */
-    /* A session is one worker's room. forward keeps in it what backward needs. */
+    int32_t
+        lattice; /* steps from low to high of a channel that an attacked image may have; 0: any */
+    struct advrob_target
+        *source; /* of the same images and classes, for attacks by transfer, or NULL */
+    /* A session is one worker's room. forward keeps in it what backward needs, as often as it is
+     * called. */
     int32_t (*open)(advrob_target *target, void **session);
     void (*close)(advrob_target *target, void *session);
     int32_t (*forward)(advrob_target *target, void *session, int32_t n, const float *x,
@@ -33,7 +38,11 @@ struct advrob_target {
     advrob_forward_fn callback_forward;
     advrob_backward_fn callback_backward;
     void *user;
+    void *own; /* of a target that another folder makes */
 };
+
+/* An empty target, for who fills in the rest. */
+int32_t ar_target_new(advrob_context *ctx, advrob_target **out);
 
 int32_t ar_target_from_model(advrob_model *model, advrob_target **out);
 /* The same, but batch norms normalise by the batch, of at most `batch` images: such a target is not
@@ -46,6 +55,10 @@ int32_t ar_target_from_callbacks(advrob_context *ctx, ar_shape shape, int32_t cl
 /* Box and units of a target on callbacks; a model's are its own (E_INVALID). E_RANGE. */
 int32_t ar_target_set_box(advrob_target *target, const double *low, const double *high,
                           const double *unit);
+/* Steps of the lattice of pixel values; 0: none. E_RANGE. */
+int32_t ar_target_set_lattice(advrob_target *target, int32_t steps);
+/* Keeps `source`, which must not have a source itself; NULL: none. E_SHAPE, E_INVALID. */
+int32_t ar_target_set_source(advrob_target *target, advrob_target *source);
 void ar_target_retain(advrob_target *target);
 void ar_target_release(advrob_target *target); /* NULL is fine */
 

@@ -99,6 +99,7 @@ static void add_value(planner *p, int32_t step, ar_plan *plan) {
     }
     bool result = node == program->output;
     if (result) last = program->count + 1;
+    if (read >= 0 && p->mode == AR_RUN_INPUT_GRADIENT) read = p->end;
     if (read > last) last = read;
     if (kept > last) last = kept;
     add(p, present_bytes(p, step), first, last, &plan->value[node]);
@@ -116,6 +117,11 @@ static void add_value(planner *p, int32_t step, ar_plan *plan) {
     add(p, value_bytes(p, node), born, dead, &plan->gradient[node]);
 }
 
+/* What a step notes for its way back. An attack may go back several times after one forward. */
+static int32_t kept_until(const planner *p, int32_t s) {
+    return p->mode == AR_RUN_INPUT_GRADIENT ? p->end : backward_moment(p, s);
+}
+
 static void add_state(planner *p, int32_t s, ar_plan *plan) {
     const ar_step *step = &p->program->steps[s];
     const ar_node *node = &p->program->model->nodes[step->node];
@@ -123,11 +129,10 @@ static void add_state(planner *p, int32_t s, ar_plan *plan) {
     /* Max pooling notes its choice also in a forward without backward. */
     if (node->op->state_size != NULL)
         add(p, node->op->state_size(&node->shape, p->lanes), forward_moment(p, s),
-            p->mode == AR_RUN_FORWARD ? forward_moment(p, s) : backward_moment(p, s),
-            &plan->state[s]);
+            p->mode == AR_RUN_FORWARD ? forward_moment(p, s) : kept_until(p, s), &plan->state[s]);
     if (step->masked && p->mode != AR_RUN_FORWARD)
         add(p, value_bytes(p, step->value) / sizeof(ar_real) / 8, forward_moment(p, s),
-            backward_moment(p, s), &plan->mask[s]);
+            kept_until(p, s), &plan->mask[s]);
     for (int32_t backward = 0; backward < 2 && node->op->scratch_size != NULL; backward++) {
         int32_t moment = backward ? backward_moment(p, s) : forward_moment(p, s);
         size_t size = node->op->scratch_size(&step->setup, step->prepared, p->lanes, backward);

@@ -44,6 +44,25 @@ out:
     return status;
 }
 
+int32_t ar_border_classes(const ar_attributes *a, const ar_shape *in, const ar_shape *out,
+                          int32_t *of) {
+    int32_t count[2];
+    ar_border_count(a, in, out, count);
+    if (of == NULL) return count[0] * count[1];
+    /* The first row holds the columns' classes until the rows', last to first, are known. */
+    axis_classes(a, 1, in->w, out->w, of);
+    int32_t row = count[0] - 1, from, to, below[2] = {0, 0};
+    for (int32_t y = out->h - 1; y >= 0; y--) {
+        ar_window_range(a, 0, y, in->h, &from, &to);
+        if (y < out->h - 1 && (from != below[0] || to != below[1])) row--;
+        below[0] = from;
+        below[1] = to;
+        for (int32_t x = 0; x < out->w; x++)
+            of[y * out->w + x] = row * count[1] + of[x];
+    }
+    return count[0] * count[1];
+}
+
 void ar_border_pack(const ar_border *border, int32_t outputs, const ar_real *bias,
                     const ar_real *border_bias, ar_real *table) {
     for (int32_t k = 0; k < border->classes; k++)

@@ -1,9 +1,12 @@
-/* Softmax cross entropy: -log softmax(z)[y] (Goodfellow et al. 2016, 6.2.2.3). */
+/* Softmax cross entropy: -log softmax(z)[y] (Goodfellow et al. 2016, 6.2.2.3); with a target minus
+ * that of the target. */
 #include <math.h>
 
 #include "loss.h"
 
-static double sample(int32_t classes, const float *z, int32_t y, double *dlogits) {
+static double sample(int32_t classes, const float *z, int32_t y, int32_t target, double *dlogits) {
+    const int32_t at = target >= 0 ? target : y;
+    const double sign = target >= 0 ? -1 : 1;
     double largest = z[0], sum = 0;
     for (int32_t k = 1; k < classes; k++)
         largest = fmax(largest, z[k]);
@@ -15,12 +18,12 @@ static double sample(int32_t classes, const float *z, int32_t y, double *dlogits
          */
         double others = 0;
         for (int32_t k = 0; k < classes; k++) {
-            dlogits[k] = exp(z[k] - largest - log_sum);
-            if (k != y) others += dlogits[k];
+            dlogits[k] = sign * exp(z[k] - largest - log_sum);
+            if (k != at) others += dlogits[k];
         }
-        dlogits[y] = -others;
+        dlogits[at] = -others;
     }
-    return log_sum - (z[y] - largest);
+    return sign * (log_sum - (z[at] - largest));
 }
 
 const ar_loss ar_loss_ce = {"ce", "softmax cross entropy", sample};

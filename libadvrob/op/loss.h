@@ -4,9 +4,11 @@
 
 #include "base/base.h"
 
-/* One sample: logits z [classes], label y. Returns the loss; dlogits [classes] may be NULL.
- * Computed in double, so that a saturated softmax still has a gradient. */
-typedef double (*ar_loss_fn)(int32_t classes, const float *z, int32_t y, double *dlogits);
+/* One sample: logits z [classes], label y. Returns the loss, which an attack raises; with a target
+ * class (-1: none) it rises as the target wins. dlogits [classes] may be NULL. Computed in double,
+ * so that a saturated softmax still has a gradient. */
+typedef double (*ar_loss_fn)(int32_t classes, const float *z, int32_t y, int32_t target,
+                             double *dlogits);
 
 typedef struct ar_loss {
     const char *name, *help;
@@ -17,13 +19,13 @@ int32_t ar_loss_count(void);
 const ar_loss *ar_loss_at(int32_t index);
 const ar_loss *ar_loss_find(const char *name);
 
-/* n samples: losses [n] and dlogits [n, classes] may be NULL; scratch [classes]. dlogits are
- * multiplied by `factor`; with `scaled` instead by each sample's own power of two that brings its
- * largest to [0.5, 1): the direction is what an attack needs, and tiny gradients do not drown among
- * subnormals on their way down. What is below 2^-90 becomes 0. */
+/* n samples: targets [n], losses [n] and dlogits [n, classes] may be NULL; scratch [classes].
+ * dlogits are multiplied by `factor`; with `scaled` instead by each sample's own power of two that
+ * brings its largest to [0.5, 1): the direction is what an attack needs, and tiny gradients do not
+ * drown among subnormals on their way down. What is below 2^-90 becomes 0. */
 void ar_loss_batch(const ar_loss *loss, int64_t n, int32_t classes, const float *logits,
-                   const int32_t *y, double *scratch, double *losses, float *dlogits, bool scaled,
-                   double factor);
+                   const int32_t *y, const int32_t *targets, double *scratch, double *losses,
+                   float *dlogits, bool scaled, double factor);
 
 /* Index of the largest logit, the first of equal ones; -1 if one is NaN. */
 int32_t ar_argmax(int32_t classes, const float *z);

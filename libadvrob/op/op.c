@@ -82,15 +82,16 @@ int32_t ar_argmax(int32_t classes, const float *z) {
     return best;
 }
 
-/* What is smaller moves no weight, but its way back through the net would be among subnormals, which
- * take a hundred times as long: a sure net's whole gradient may lie there. */
+/* What is smaller moves no weight, but its way back through the net would be among subnormals,
+ * which take a hundred times as long: a sure net's whole gradient may lie there. */
 #define LEAST_GRADIENT 0x1p-90
 
 void ar_loss_batch(const ar_loss *loss, int64_t n, int32_t classes, const float *logits,
-                   const int32_t *y, double *scratch, double *losses_out, float *dlogits,
-                   bool scaled, double factor) {
+                   const int32_t *y, const int32_t *targets, double *scratch, double *losses_out,
+                   float *dlogits, bool scaled, double factor) {
     for (int64_t i = 0; i < n; i++) {
-        double value = loss->sample(classes, logits + i * classes, y[i], scratch);
+        double value = loss->sample(classes, logits + i * classes, y[i],
+                                    targets != NULL ? targets[i] : -1, scratch);
         if (losses_out != NULL) losses_out[i] = value;
         if (dlogits == NULL) continue;
         double largest = 0;

@@ -183,6 +183,21 @@ void ar_op_attributes_fill(ar_attributes *attributes);
 void ar_op_hand_on(const ar_kernels *kernels, int64_t n, const ar_real *dy, ar_real *dx,
                    bool accumulate);
 
+/* Output extent of a window operator; checks kernel, stride, padding and dilation. */
+int32_t ar_window_infer(const char *what, const ar_attributes *attributes, const ar_shape *in,
+                        ar_shape *out);
+/* E_LIMIT if the index lists of all output pixels would pass what an int32_t can count. */
+int32_t ar_window_check_lists(const ar_attributes *attributes, const ar_shape *out);
+
+/* The taps of a window that lie inside the input of this extent: [*begin, *end) for position o of
+ * the output on an axis (0: rows, 1: columns); both 0 where there are none. */
+void ar_window_range(const ar_attributes *attributes, int32_t axis, int32_t o, int32_t extent,
+                     int32_t *begin, int32_t *end);
+/* How many classes of output pixels there are, of those whose windows have the same taps inside the
+ * input, and the class of each (of [output pixels]; NULL: not wanted): those of a border bias. */
+int32_t ar_border_classes(const ar_attributes *attributes, const ar_shape *in, const ar_shape *out,
+                          int32_t *of);
+
 /* The call's share of n items; false: there is none for it. */
 bool ar_op_share(const ar_op_call *call, int32_t n, ar_span *out);
 

@@ -4,22 +4,11 @@
 
 #include "op.h"
 
-/* Output extent of a window operator; checks kernel, stride, padding and dilation. */
-int32_t ar_window_infer(const char *what, const ar_attributes *attributes, const ar_shape *in,
-                        ar_shape *out);
 /* The output of a pooling, whose windows have no gaps. */
 int32_t ar_window_pool_infer(const char *what, const ar_attributes *attributes, const ar_shape *in,
                              ar_shape *out);
 /* From a window's first position on an axis to behind its last. */
 int32_t ar_window_extent(const ar_attributes *attributes, int32_t axis);
-
-/* E_LIMIT if the index lists of all output pixels would pass what an int32_t can count. */
-int32_t ar_window_check_lists(const ar_attributes *attributes, const ar_shape *out);
-
-/* The taps of a window that lie inside the input of this extent: [*begin, *end) for position o of
- * the output on an axis (0: rows, 1: columns); both 0 where there are none. */
-void ar_window_range(const ar_attributes *attributes, int32_t axis, int32_t o, int32_t extent,
-                     int32_t *begin, int32_t *end);
 
 /* Taps inside the input, over all output pixels. */
 int64_t ar_window_taps_2d(const ar_attributes *attributes, const ar_shape *in, const ar_shape *out);

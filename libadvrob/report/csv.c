@@ -37,7 +37,7 @@ static void print_in_quotes(ar_buffer *buffer, const char *text, size_t length) 
     ar_buffer_add(buffer, "\"");
 }
 
-static void print_quoted(ar_buffer *buffer, const char *text) {
+void ar_csv_text(ar_buffer *buffer, const char *text) {
     ar_cell cell;
     if (strpbrk(text, ",\"\r\n") == NULL && !parse_number(text, &cell)) {
         ar_buffer_add(buffer, "%s", text);
@@ -49,7 +49,7 @@ static void print_quoted(ar_buffer *buffer, const char *text) {
 void ar_report_csv(const advrob_report *report, ar_buffer *buffer) {
     for (int32_t c = 0; c < report->column_count; c++) {
         if (c > 0) ar_buffer_add(buffer, ",");
-        print_quoted(buffer, report->columns[c]);
+        ar_csv_text(buffer, report->columns[c]);
     }
     ar_buffer_add(buffer, "\n");
     for (int32_t r = 0; r < report->row_count; r++) {
@@ -58,7 +58,7 @@ void ar_report_csv(const advrob_report *report, ar_buffer *buffer) {
             if (c > 0) ar_buffer_add(buffer, ",");
             if (cell == NULL) continue;
             if (cell->kind == ADVROB_TYPE_STR)
-                print_quoted(buffer, cell->text);
+                ar_csv_text(buffer, cell->text);
             else
                 ar_cell_print(buffer, cell);
         }
@@ -71,9 +71,9 @@ static void print_points(const ar_plot *plot, const ar_series *series, ar_buffer
     ar_lines labels = ar_lines_of(series->labels);
     for (int64_t i = 0; i < series->count; i++) {
         ar_text label = ar_lines_next(&labels);
-        print_quoted(buffer, plot->title);
+        ar_csv_text(buffer, plot->title);
         ar_buffer_add(buffer, ",");
-        print_quoted(buffer, series->name);
+        ar_csv_text(buffer, series->name);
         ar_buffer_add(buffer, ",");
         if (label.length > 0) print_in_quotes(buffer, label.at, label.length);
         ar_buffer_add(buffer, ",%g,%g,", series->x[i], series->y[i]);

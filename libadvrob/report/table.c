@@ -112,6 +112,12 @@ int32_t ar_report_put(advrob_report *report, const char *column, ar_cell value) 
     return assign(report, &report->rows[report->row_count - 1][find_column(report, column)], value);
 }
 
+void ar_report_assign(advrob_report *report, const char *column, ar_cell value) {
+    ar_cell *cell = &report->rows[report->row_count - 1][find_column(report, column)];
+    ar_free(&report->ctx->memory, cell->text);
+    *cell = value;
+}
+
 void ar_report_drop_rows(advrob_report *report, int32_t count) {
     while (report->row_count > count) {
         int32_t row = --report->row_count;

@@ -2,10 +2,11 @@
  * FMA peak, measured beside each figure. Only multiplications that exist count: taps that fall on
  * padding are neither done nor counted.
  *
- *     bench_kernels [portable|blas|avx2] [net|resnet|elementwise|channels]
+ *     bench_kernels [portable|blas|avx2] [net|resnet|elementwise|channels|integer]
  *
  * net: EightLayerConv and elementwise, what runs without a word. resnet: the layers of ResNet-18.
- * channels: what a convolution costs against its input and its output channels. */
+ * channels: what a convolution costs against its input and its output channels. integer: the gemm
+ * on codes against that on floats. */
 #include "conv_rates.h"
 #include "fma_peak.h"
 
@@ -223,6 +224,132 @@ static void channels_print(const ar_kernels *k) {
     curve_print(k, true, 64);
 }
 
+/* ---- codes against floats ---- */
+
+#define INTEGER_ROUNDS 60
+
+static const layer integer_layers[] = {
+    {"32>32 14 s1", 32, 32, 14, 3, 1, 1},     {"64>64 14 s1", 64, 64, 14, 3, 1, 1},
+    {"128>128 14 s1", 128, 128, 14, 3, 1, 1}, {"32>32 7 s1", 32, 32, 7, 3, 1, 1},
+    {"64>64 7 s1", 64, 64, 7, 3, 1, 1},       {"128>128 7 s1", 128, 128, 7, 3, 1, 1},
+};
+
+typedef struct codes_bench {
+    lists l;
+    ar_qgemm call;
+    int32_t *bias;
+    float *scale;
+    uint8_t *x, *y;
+    void *w;
+} codes_bench;
+
+/* What codes and weights are like: 7 bits by 8 (narrow), 8 by 4 (narrow); and 8 by 8, weights bell
+ * shaped (3.5 deviations to the end, as a net's), or all alike often. */
+enum { CODES_7, TAPS_4, BELL, EVEN, KINDS };
+static const char *const kind_names[KINDS] = {"u7 by s8", "u8 by s4", "u8 by s8 bell",
+                                              "u8 by s8 even"};
+
+static int8_t weight_draw(int32_t kind, uint32_t *state) {
+    uint32_t sum = 0;
+    for (int32_t i = 0; i < 4; i++) {
+        *state = *state * 1664525u + 1013904223u;
+        sum += *state >> 24;
+    }
+    if (kind == TAPS_4) return (int8_t)((int32_t)(*state >> 28) - 8);
+    if (kind != BELL) return (int8_t)(*state >> 24);
+    int32_t bell = ((int32_t)sum - 510) / 4; /* deviation 147.8 / 4 = 37 */
+    return (int8_t)(bell > 127 ? 127 : bell);
+}
+
+/* The layer with its segments in quads. */
+static codes_bench codes_make(const ar_kernels *k, const layer *a, int32_t kind) {
+    const bool narrow = kind == CODES_7 || kind == TAPS_4;
+    uint32_t state = 1;
+    const layer quads = {a->name, a->c / 4, a->o, a->h, a->kernel, a->stride, a->pad};
+    codes_bench b = {.l = lists_make(&quads, false)};
+    const int32_t rows = b.l.call.rows, out = size_out(a);
+    const size_t in_size = (size_t)(a->h * a->h * a->c * LANES);
+    const size_t taps = (size_t)a->o * (size_t)rows * 4;
+    int8_t *w = take(taps);
+    b.x = take(in_size);
+    b.y = take((size_t)(out * out * a->o * LANES));
+    b.w = take(k->qgemm_size(a->o, rows, narrow));
+    b.bias = take(sizeof(int32_t) * (size_t)a->o);
+    b.scale = numbers((size_t)a->o);
+    for (size_t i = 0; i < in_size; i++)
+        b.x[i] = (uint8_t)(i * 2654435761u >> (kind == CODES_7 ? 25 : 24));
+    for (size_t i = 0; i < taps; i++)
+        w[i] = weight_draw(kind, &state);
+    k->qgemm_pack(a->o, rows, narrow, w, b.w);
+    free(w);
+    b.call = (ar_qgemm){.lanes = LANES,
+                        .pixels = out * out,
+                        .outputs = a->o,
+                        .rows = rows,
+                        .narrow = narrow,
+                        .x = b.x,
+                        .w = b.w,
+                        .first = b.l.first,
+                        .segments = b.l.segments,
+                        .bias = b.bias,
+                        .scale = b.scale,
+                        .zero = kind == CODES_7 ? 0 : 128,
+                        .high = kind == CODES_7 ? 127 : 255,
+                        .y = b.y};
+    return b;
+}
+
+static void codes_free(codes_bench *b) {
+    free(b->l.first);
+    free(b->l.segments);
+    free(b->bias);
+    free(b->scale);
+    free(b->x);
+    free(b->y);
+    free(b->w);
+}
+
+/* GOP/s, counted as gemm_rate counts them. */
+static double codes_rate(const ar_kernels *k, const codes_bench *b, double seconds) {
+    double best = 1e9;
+    for (double end = now() + seconds; now() < end;) {
+        double t = now();
+        k->qgemm(&b->call);
+        t = now() - t;
+        if (t < best) best = t;
+    }
+    return b->l.products * 4 * 2 * LANES / best * 1e-9;
+}
+
+/* Each figure is the best of many short rounds, taken in turns: a clock that moves, or a neighbour,
+ * then meets all of them. */
+static void integer_print(const ar_kernels *k) {
+    printf("GOP/s and ratios to f32\n%-15s %6s", "layer", "f32");
+    for (int32_t i = 0; i < KINDS; i++)
+        printf(" %16s", kind_names[i]);
+    printf("\n");
+    for (size_t i = 0; i < sizeof integer_layers / sizeof integer_layers[0]; i++) {
+        const layer *a = integer_layers + i;
+        codes_bench benches[KINDS];
+        double best[KINDS + 1] = {0};
+        for (int32_t j = 0; j < KINDS; j++)
+            benches[j] = codes_make(k, a, j);
+        for (int32_t round = 0; round < INTEGER_ROUNDS; round++)
+            for (int32_t j = 0; j <= KINDS; j++) {
+                double rate =
+                    j == KINDS ? gemm_rate(k, a, false, 0.006) : codes_rate(k, benches + j, 0.006);
+                if (rate > best[j]) best[j] = rate;
+            }
+        printf("%-15s %6.1f", a->name, best[KINDS]);
+        for (int32_t j = 0; j < KINDS; j++) {
+            printf(" %6.1f (%5.2f x)", best[j], best[j] / best[KINDS]);
+            codes_free(benches + j);
+        }
+        printf("\n");
+        fflush(stdout);
+    }
+}
+
 #define COUNT(layers) (sizeof(layers) / sizeof(layers)[0])
 
 int main(int argc, char **argv) {
@@ -234,6 +361,7 @@ int main(int argc, char **argv) {
     if (net) layers_print(k, eight_layer_conv, COUNT(eight_layer_conv));
     if (strcmp(what, "resnet") == 0) layers_print(k, resnet, COUNT(resnet));
     if (strcmp(what, "channels") == 0) channels_print(k);
+    if (strcmp(what, "integer") == 0) integer_print(k);
     if (strcmp(what, "elementwise") == 0) {
         elementwise_print(k, EW_ADD, 16, 49);
         elementwise_print(k, EW_NORM, 64, 16);   /* L2; a stride of 4 KB between pixels */

@@ -31,13 +31,22 @@ static int64_t options_seen;
 
 /* ---- One call for all kinds ---- */
 
-static int32_t evaluate_with(const advrob_options *options) {
+static int32_t evaluate_with(const char *kind, const advrob_options *options) {
     advrob_report *report = NULL;
     advrob_target *target = NULL;
+    advrob_dataset *few = NULL; /* a check makes many passes of each */
+    int32_t status;
+    OK(advrob_dataset_slice(data, 0, 1, &few));
     OK(advrob_report_create(ctx, &report));
     OK(advrob_report_add_row(report));
     OK(advrob_target_from_model(model, &target));
-    int32_t status = advrob_report_evaluate(report, target, data, options);
+    if (strcmp(kind, "curve") == 0)
+        status = advrob_report_curve(report, target, data, options);
+    else if (strcmp(kind, "check") == 0)
+        status = advrob_report_check(report, target, few, options);
+    else
+        status = advrob_report_evaluate(report, target, data, options);
+    advrob_dataset_destroy(few);
     advrob_target_destroy(target);
     advrob_report_destroy(report);
     return status;
@@ -110,8 +119,9 @@ static int32_t make(const char *kind, const char *name, const advrob_options *op
         advrob_context_destroy(made);
         if (status == ADVROB_E_UNSUPPORTED)
             status = ADVROB_OK; /* a level that this machine lacks */
-    } else if (strcmp(kind, "evaluation") == 0) {
-        status = evaluate_with(options);
+    } else if (strcmp(kind, "evaluation") == 0 || strcmp(kind, "curve") == 0 ||
+               strcmp(kind, "check") == 0) {
+        status = evaluate_with(kind, options);
     } else if (strcmp(kind, "profile") == 0) {
         status = profile_with(options);
     } else if (strcmp(kind, "loss") == 0) {
@@ -122,9 +132,9 @@ static int32_t make(const char *kind, const char *name, const advrob_options *op
     return status;
 }
 
-static const char *const kinds[] = {"attack",  "compressor", "finetune",  "model",
-                                    "dataset", "loss",       "optimizer", "schedule",
-                                    "context", "evaluation", "profile"};
+static const char *const kinds[] = {"attack", "compressor", "finetune", "model",   "dataset",
+                                    "loss",   "optimizer",  "schedule", "context", "evaluation",
+                                    "curve",  "check",      "profile"};
 enum { KINDS = sizeof kinds / sizeof kinds[0] };
 
 /* ---- One option ---- */
@@ -343,7 +353,7 @@ static void check_component(const char *kind, const char *name) {
     assert_int_equal(advrob_option_at(kind, name, -1, NULL, NULL, NULL, NULL, NULL),
                      ADVROB_E_UNKNOWN);
     if (strcmp(kind, "context") == 0 || strcmp(kind, "evaluation") == 0 ||
-        strcmp(kind, "profile") == 0)
+        strcmp(kind, "curve") == 0 || strcmp(kind, "check") == 0 || strcmp(kind, "profile") == 0)
         return; /* no name given */
     misspell(name, wrong, sizeof wrong);
     int32_t status = make(kind, wrong, NULL);
@@ -484,13 +494,13 @@ typedef struct shared {
     const advrob_attack *attack;
     advrob_target *target;
     const float *wanted;
-    int32_t wrong;
+    int32_t times, wrong;
 } shared;
 
 static void *attack_again(void *arg) {
     shared *s = arg;
     float *out = malloc(sizeof(float) * IMAGES * PIXELS);
-    for (int32_t i = 0; i < 20; i++) {
+    for (int32_t i = 0; i < s->times; i++) {
         memset(out, 0, sizeof(float) * IMAGES * PIXELS);
         if (advrob_attack_run(s->attack, s->target, IMAGES, images, labels, out, NULL, NULL) < 0)
             s->wrong++;
@@ -500,21 +510,43 @@ static void *attack_again(void *arg) {
     return NULL;
 }
 
+/* Attack i with less work, where it has options for that: *less says whether. */
+static advrob_attack *light_attack(int32_t i, bool *less) {
+    static const char *const names[] = {"steps", "queries", "targets", "restarts"};
+    static const int64_t values[] = {5, 30, 2, 1};
+    const char *attack = advrob_component_name_at("attack", i), *name;
+    advrob_attack *made = NULL;
+    advrob_options *options = NULL;
+    *less = false;
+    OK(advrob_options_create(&options));
+    for (int32_t k = 0; k < advrob_option_count("attack", attack); k++) {
+        OK(advrob_option_at("attack", attack, k, &name, NULL, NULL, NULL, NULL));
+        for (size_t j = 0; j < sizeof values / sizeof values[0]; j++)
+            if (strcmp(name, names[j]) == 0) {
+                OK(advrob_options_set_i64(options, name, values[j]));
+                *less = true;
+            }
+    }
+    OK(advrob_attack_create(ctx, attack, options, &made));
+    advrob_options_destroy(options);
+    return made;
+}
+
 /* One attack on one frozen model from four threads at a time. */
 static void test_shared(void **state) {
     (void)state;
     enum { THREADS = 4 };
     static float wanted[IMAGES * PIXELS];
     for (int32_t i = 0; i < advrob_component_count("attack"); i++) {
-        advrob_attack *attack = NULL;
+        bool less;
+        advrob_attack *attack = light_attack(i, &less);
         advrob_target *target = NULL;
         pthread_t threads[THREADS];
         shared all[THREADS];
-        OK(advrob_attack_create(ctx, advrob_component_name_at("attack", i), NULL, &attack));
         OK(advrob_target_from_model(model, &target));
         OK(advrob_attack_run(attack, target, IMAGES, images, labels, wanted, NULL, NULL));
         for (int32_t t = 0; t < THREADS; t++) {
-            all[t] = (shared){attack, target, wanted, 0};
+            all[t] = (shared){attack, target, wanted, less ? 20 : 1, 0};
             assert_int_equal(pthread_create(&threads[t], NULL, attack_again, &all[t]), 0);
         }
         for (int32_t t = 0; t < THREADS; t++) {

@@ -222,6 +222,26 @@ static int32_t forward(void *user, int64_t n, const float *in, float *answer) {
     return 0;
 }
 
+static void test_engines(void **state) {
+    (void)state;
+    advrob_engine *e = NULL;
+    advrob_target *t = NULL;
+    int64_t bytes = 0;
+    NO(advrob_engine_create(NULL, &e));
+    NO(advrob_engine_create(model, NULL));
+    NO(advrob_engine_save(NULL, "/"));
+    NO(advrob_engine_load(NULL, "/", &e));
+    NO(advrob_engine_load(ctx, NULL, &e));
+    NO(advrob_engine_load(ctx, "/", NULL));
+    RUNS(advrob_engine_destroy(NULL));
+    NO(advrob_engine_shape(NULL, shape));
+    ZERO(advrob_engine_classes(NULL));
+    NO(advrob_engine_memory(NULL, &bytes, &bytes));
+    NO(advrob_engine_run(NULL, 1, x, logits));
+    NO(advrob_engine_run_u8(NULL, 1, (const uint8_t *)"", logits));
+    NO(advrob_target_from_engine(NULL, model, &t));
+}
+
 static void test_targets(void **state) {
     (void)state;
     advrob_target *t = NULL;
@@ -236,6 +256,8 @@ static void test_targets(void **state) {
     NO(advrob_target_set_box(target, NULL, &high, &unit));
     NO(advrob_target_set_box(target, &low, NULL, &unit));
     NO(advrob_target_set_box(target, &low, &high, NULL));
+    NO(advrob_target_set_source(NULL, NULL));
+    NO(advrob_target_set_lattice(NULL, 255));
     RUNS(advrob_target_destroy(NULL));
     NO(advrob_target_shape(NULL, shape));
     NO(advrob_target_shape(target, NULL));
@@ -256,6 +278,11 @@ static void test_targets(void **state) {
     NO(advrob_attack_run(attack, NULL, 1, x, y, out, NULL, NULL));
     NO(advrob_attack_run(attack, target, 1, NULL, y, out, NULL, NULL));
     NO(advrob_attack_run(attack, target, 1, x, NULL, out, NULL, NULL));
+    NO(advrob_attack_run_targeted(NULL, target, 1, x, y, y, out, NULL, NULL));
+    NO(advrob_attack_run_targeted(attack, NULL, 1, x, y, y, out, NULL, NULL));
+    NO(advrob_attack_run_targeted(attack, target, 1, NULL, y, y, out, NULL, NULL));
+    NO(advrob_attack_run_targeted(attack, target, 1, x, NULL, y, out, NULL, NULL));
+    NO(advrob_attack_run_targeted(attack, target, 1, x, y, NULL, out, NULL, NULL));
     ZERO(advrob_attack_run(attack, target, 1, x, y, NULL, NULL, NULL));
     assert_true(t == NULL && a == NULL);
 }
@@ -333,6 +360,12 @@ static void test_reports(void **state) {
     NO(advrob_report_evaluate(NULL, target, data, NULL));
     NO(advrob_report_evaluate(report, NULL, data, NULL));
     NO(advrob_report_evaluate(report, target, NULL, NULL));
+    NO(advrob_report_curve(NULL, target, data, NULL));
+    NO(advrob_report_curve(report, NULL, data, NULL));
+    NO(advrob_report_curve(report, target, NULL, NULL));
+    NO(advrob_report_check(NULL, target, data, NULL));
+    NO(advrob_report_check(report, NULL, data, NULL));
+    NO(advrob_report_check(report, target, NULL, NULL));
     NO(advrob_report_profile(NULL, model, NULL));
     NO(advrob_report_profile(report, NULL, NULL));
     NO(advrob_report_write(NULL, "/"));
@@ -435,10 +468,11 @@ static int tear_down(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_basics),  cmocka_unit_test(test_datasets),
-        cmocka_unit_test(test_models),  cmocka_unit_test(test_targets),
-        cmocka_unit_test(test_recipes), cmocka_unit_test(test_reports),
-        cmocka_unit_test(test_pages),   cmocka_unit_test(test_all_called),
+        cmocka_unit_test(test_basics),     cmocka_unit_test(test_datasets),
+        cmocka_unit_test(test_models),     cmocka_unit_test(test_engines),
+        cmocka_unit_test(test_targets),    cmocka_unit_test(test_recipes),
+        cmocka_unit_test(test_reports),    cmocka_unit_test(test_pages),
+        cmocka_unit_test(test_all_called),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

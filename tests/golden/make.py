@@ -170,6 +170,16 @@ def margin_loss(logits, labels):
     return logits[rows, rival] - logits[rows, labels]
 
 
+def dlr_loss(logits, labels):
+    """-(z_y - max over i != y of z_i) / (z_1 - z_3 + 1e-12), z sorted; below three classes over 1."""
+    margin = margin_loss(logits, labels)
+    if logits.shape[1] < 3:
+        return margin
+    order = torch.from_numpy(np.argsort(-logits.detach().numpy(), axis=1, kind="stable"))
+    rows = torch.arange(len(labels))
+    return margin / (logits[rows, order[:, 0]] - logits[rows, order[:, 2]] + 1e-12)
+
+
 def loss_cases():
     """Prefix, logits [n, C] and labels [n]; F32 values in float64."""
     rng = generator("losses")
@@ -199,7 +209,8 @@ def loss_cases():
 
 
 def make_losses(root):
-    functions = {"ce": lambda z, y: F.cross_entropy(z, y, reduction="none"), "margin": margin_loss}
+    functions = {"ce": lambda z, y: F.cross_entropy(z, y, reduction="none"), "margin": margin_loss,
+                 "dlr": dlr_loss}
     for name, function in functions.items():
         tensors, prefixes = {}, []
         for prefix, logits, labels in loss_cases():

@@ -62,8 +62,13 @@ static void run_attack(case_data *c, const char *name, const char *text) {
     advrob_attack *attack;
     test_ok(ar_attack_create(c->ctx, name, options, &attack));
     ar_options_destroy(options);
-    test_ok(ar_attack_run(attack, c->target, NULL, NULL, c->n, c->x, c->y, NULL, c->moved,
-                          c->predictions, c->losses));
+    ar_attack_call call = {.n = c->n,
+                           .x = c->x,
+                           .y = c->y,
+                           .adversarial = c->moved,
+                           .predictions = c->predictions,
+                           .losses = c->losses};
+    test_ok(ar_attack_run(attack, c->target, NULL, &call));
     ar_attack_release(attack);
 }
 

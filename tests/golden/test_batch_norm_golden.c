@@ -188,8 +188,8 @@ static int32_t loss(void *self, const ar_batch *batch, const float *const *logit
                     float *const *dlogits) {
     const sample *s = self;
     double row[16];
-    ar_loss_batch(&ar_loss_ce, batch->n, s->classes, logits[0], batch->y, row, losses, dlogits[0],
-                  false, 1.0 / (double)batch->n);
+    ar_loss_batch(&ar_loss_ce, batch->n, s->classes, logits[0], batch->y, NULL, row, losses,
+                  dlogits[0], false, 1.0 / (double)batch->n);
     return ADVROB_OK;
 }
 

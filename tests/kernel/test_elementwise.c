@@ -67,6 +67,61 @@ static void add_step_sgd(const ar_kernels *k, size_t n) {
     same(v, want_v, all, "sgd: momentum", k->name);
 }
 
+/* |change| of pixel i, as kernel.h has it. */
+static double plane_length(const ar_plane *p, const ar_plane_way *w, size_t i) {
+    const double g = p->g[i], x = w->x[i];
+    const double room = w->side * g > 0 ? (double)p->high[i] - x : x - (double)p->low[i];
+    return g == 0 ? 0 : fmin(w->multiplier * (p->pace + p->pace_slope * fabs(g)), room);
+}
+
+static double plane_end(const ar_plane *p, const ar_plane_way *w, double past, size_t i) {
+    const double d = past * plane_length(p, w, i);
+    return (double)w->x[i] + (w->side * (double)p->g[i] > 0 ? d : -d);
+}
+
+/* Sums differ by their order alone; steps by nothing. */
+static void planes(const ar_kernels *k, size_t n, bool linf, double multiplier) {
+    float *x = floats(n, 4), *from = take(n * sizeof(float), 4), *g = floats(n, 4);
+    float *low = take(n * sizeof(float), 4), *high = take(n * sizeof(float), 4);
+    float *want = take(n * sizeof(float), 4);
+    for (size_t i = 0; i < n; i++) {
+        if (i % 7 == 3) g[i] = 0;
+        low[i] = x[i] - (float)(i % 3) * 0.05f;
+        high[i] = x[i] + (float)(i % 4) * 0.05f;
+        from[i] = i % 2 == 0 ? low[i] : high[i];
+    }
+    const ar_plane p = {(int64_t)n, g, low, high, linf ? 0.7 : 0, linf ? 0 : 0.49};
+    const ar_plane_way a = {x, -1, multiplier}, b = {from, 1, multiplier / 2};
+    double won = 1, rate = 2, largest = 0, squares = 0.5;
+    double sum_won = 1, sum_rate = 2, most = 0, sum = 0.5;
+    for (size_t i = 0; i < n; i++) {
+        const double slope = fabs((double)g[i]), step = p.pace + p.pace_slope * slope;
+        const double room =
+            -(double)g[i] > 0 ? (double)high[i] - (double)x[i] : (double)x[i] - (double)low[i];
+        const bool full = multiplier * step >= room;
+        const double d = plane_length(&p, &a, i);
+        sum_won += full ? slope * room : 0;
+        sum_rate += full ? 0 : slope * step;
+        most = fmax(most, d);
+        sum += d * d;
+        float v = (float)(0.75 * plane_end(&p, &a, 1.05, i) + 0.25 * plane_end(&p, &b, 1.05, i));
+        want[i] = fminf(fmaxf(v, low[i]), high[i]);
+    }
+    if (isfinite(multiplier)) {
+        k->plane_height(&p, &a, &won, &rate);
+        if (!(fabs(won - sum_won) <= 1e-12 * sum_won && fabs(rate - sum_rate) <= 1e-12 * sum_rate))
+            fail_msg("plane_height, level %s: %.17g and %.17g, expected %.17g and %.17g", k->name,
+                     won, rate, sum_won, sum_rate);
+    }
+    k->plane_length(&p, &a, &largest, &squares);
+    if (largest != most || !(fabs(squares - sum) <= 1e-12 * sum))
+        fail_msg("plane_length, level %s: %.17g and %.17g, expected %.17g and %.17g", k->name,
+                 largest, squares, most, sum);
+    k->plane_step(&p, &a, &b, 1.05, 0.25, x);
+    for (size_t i = 0; i < n; i++)
+        if (x[i] != want[i]) fail_msg("plane_step, level %s", k->name);
+}
+
 static void quantize(const ar_kernels *k, size_t n, bool fresh) {
     size_t all = n * sizeof(float), part = (n + 7) / 8;
     ar_quant_call q = {.n = (int64_t)n, .scale = 0.25f, .zero = 3, .low = 0, .high = 15};
@@ -209,6 +264,9 @@ static void test_elementwise(void **unused) {
             const ar_kernels *k = levels[l].table;
             relu_gate(k, (size_t)between(1, 40) * 8);
             add_step_sgd(k, (size_t)between(1, 300));
+            drop();
+            planes(k, (size_t)between(1, 300), round % 2 == 0,
+                   round % 5 == 4 ? (double)INFINITY : 0.02 * (round % 5));
             drop();
             quantize(k, (size_t)between(1, 300), round % 2 == 0);
             load_store(k, 8);

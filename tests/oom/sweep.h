@@ -29,6 +29,7 @@ typedef struct run {
     advrob_finetune *finetunes[SLOTS];
     advrob_history *histories[SLOTS];
     advrob_report *reports[SLOTS];
+    advrob_engine *engines[SLOTS];
     char *text;
 } run;
 
@@ -124,6 +125,7 @@ static inline void close_run(run *r) {
         advrob_finetune_destroy(r->finetunes[i]);
         advrob_history_destroy(r->histories[i]);
         advrob_report_destroy(r->reports[i]);
+        advrob_engine_destroy(r->engines[i]);
     }
 }
 

@@ -234,6 +234,26 @@ static void scenario_quantize(run *r) {
     look_at_model(r, r->models[0]);
 }
 
+/* Lowered, saved, loaded, run and attacked. */
+static void scenario_engine(run *r) {
+    float logits[IMAGES * 10];
+    int32_t predictions[IMAGES];
+    new_model(r, 0);
+    if (!r->over) new_dataset(r, 0);
+    if (!r->over) make_smaller(r, 1, "quant_ptq", "range", "minmax");
+    if (r->over) return;
+    MAKE(r, r->engines[0], advrob_engine_create(r->models[1], &r->engines[0]));
+    CALL(r, advrob_engine_save(r->engines[0], path_of("engine")));
+    MAKE(r, r->engines[1], advrob_engine_load(r->ctx, path_of("engine"), &r->engines[1]));
+    CALL(r, advrob_engine_run(r->engines[1], IMAGES, images, logits));
+    look(r, logits, sizeof logits);
+    MAKE(r, r->targets[0], advrob_target_from_engine(r->engines[1], r->models[1], &r->targets[0]));
+    MAKE(r, r->attacks[0], advrob_attack_create(r->ctx, "fgsm", NULL, &r->attacks[0]));
+    CALL(r, advrob_attack_run(r->attacks[0], r->targets[0], IMAGES, images, labels, NULL,
+                              predictions, NULL));
+    look(r, predictions, sizeof predictions);
+}
+
 /* Batch norm: made anew, folded, quantized. */
 static void scenario_batch_norm(run *r) {
     MAKE(r, r->models[0], advrob_model_build(r->ctx, "tiny_batch_norm", NULL, &r->models[0]));
@@ -315,13 +335,31 @@ static void scenario_report(run *r) {
     MAKE(r, r->reports[0], advrob_report_create(r->ctx, &r->reports[0]));
     fill_report(r);
     if (r->over) return;
+    CALL(r, advrob_options_set_str(r->options[0], "records", path_of("records.csv")));
+    CALL(r, advrob_options_set_i64(r->options[0], "steps", 1));
+    CALL(r, advrob_options_set_i64(r->options[0], "per_class", 1));
+    (void)remove(path_of("records.csv"));
     CALL(r, advrob_report_evaluate(r->reports[0], r->targets[0], r->data[0], r->options[0]));
+    CALL(r, advrob_report_evaluate(r->reports[0], r->targets[0], r->data[0], r->options[0]));
+    CALL(r, advrob_options_set_i64(r->options[1], "queries", 2));
+    CALL(r, advrob_options_set_i64(r->options[1], "images", 5));
+    new_target(r, 1);
+    if (r->over) return;
+    CALL(r, advrob_target_set_source(r->targets[0], r->targets[1]));
+    CALL(r, advrob_report_check(r->reports[0], r->targets[0], r->data[0], r->options[1]));
+    const char *verdict = NULL;
+    CALL(r, advrob_report_get_str(r->reports[0], 1, "verdict", &verdict));
+    look_at_text(r, verdict);
+    new_options(r, 2);
+    if (r->over) return;
+    CALL(r, advrob_options_append(r->options[2], "attacks", "fgsm", NULL));
+    CALL(r, advrob_report_curve(r->reports[0], r->targets[0], r->data[0], r->options[2]));
     CALL(r, advrob_report_write(r->reports[0], path_of("report.json")));
     CALL(r, advrob_report_write(r->reports[0], path_of("report.csv")));
     MAKE(r, r->reports[1], advrob_report_create(r->ctx, &r->reports[1]));
     CALL(r, advrob_report_read_csv(r->reports[1], path_of("report.csv")));
     int32_t rows = advrob_report_rows(r->reports[1]);
-    assert_int_equal(rows, 2);
+    assert_int_equal(rows, 2 + 5);
     double accuracy = -1;
     const char *text = NULL;
     assert_int_equal(advrob_report_get_f64(r->reports[1], 1, "worst_accuracy", &accuracy),
@@ -485,6 +523,7 @@ static const struct {
     {"finetune", scenario_finetune}, {"batch_norm", scenario_batch_norm},
     {"report", scenario_report},     {"page", scenario_page},
     {"row", scenario_row},           {"profile", scenario_profile},
+    {"engine", scenario_engine},
 };
 enum { SCENARIOS = sizeof scenarios / sizeof scenarios[0] };
 

@@ -27,8 +27,8 @@ static inline int32_t batch_tile(void *arg, int64_t tile, int32_t worker) {
     (void)worker;
     if (count > b->lanes) count = b->lanes;
     ar_run_forward(b->workspaces[tile], (int32_t)count, b->x + first * image, logits);
-    ar_loss_batch(&ar_loss_ce, count, b->classes, logits, b->y + first, scratch, b->losses + first,
-                  b->dlogits + first * b->classes, false, 1.0 / (double)b->n);
+    ar_loss_batch(&ar_loss_ce, count, b->classes, logits, b->y + first, NULL, scratch,
+                  b->losses + first, b->dlogits + first * b->classes, false, 1.0 / (double)b->n);
     return ADVROB_OK;
 }
 

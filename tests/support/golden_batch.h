@@ -53,8 +53,8 @@ static inline void golden_batch_run(golden_batch *b, advrob_model *model, bool b
     test_ok(ar_tiles_create(program, AR_RUN_TRAIN, batch_statistics, b->n, 1, &tiles));
     test_ok(ar_tiles_forward(tiles, b->n, &x, NULL, &out));
     if (labels != NULL)
-        ar_loss_batch(&ar_loss_ce, b->n, classes, b->out, labels, row, b->losses, b->dout, false,
-                      1);
+        ar_loss_batch(&ar_loss_ce, b->n, classes, b->out, labels, NULL, row, b->losses, b->dout,
+                      false, 1);
     test_ok(ar_tiles_backward(tiles, &dout, &dx, b->gradient));
     memcpy(b->running, model->slab, sizeof(ar_real) * (size_t)b->slab_count);
     if (batch_statistics) ar_tiles_move_statistics(tiles, b->running);

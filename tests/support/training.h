@@ -39,7 +39,8 @@ static inline int32_t training_run(const training *t, advrob_model *model, int64
     room.scratch = malloc(sizeof(double) * (size_t)room.classes);
     room.attack = attack;
     test_ok(ar_target_from_model(model, &room.target));
-    if (attack != NULL) test_ok(ar_attack_rooms_create(room.target, t->batch, &room.attack_rooms));
+    if (attack != NULL)
+        test_ok(ar_attack_rooms_create(attack, room.target, t->batch, &room.attack_rooms));
     test_ok(ar_trainer_create(model, ar_optimizer_find("sgd"), t->batch, 1, true, &trainer));
     ar_objective objective = {
         .self = &room, .branches = 1, .prepare = method->prepare, .loss = method->loss};

@@ -114,7 +114,8 @@ static double accuracy(const world *w, advrob_model *model, const char *name, co
     test_ok(ar_dataset_gather(w->data, 0, NULL, LOOKED, x, y));
     test_ok(ar_attack_create(w->ctx, name, options, &attack));
     test_ok(ar_target_from_model(model, &target));
-    test_ok(ar_attack_run(attack, target, NULL, NULL, LOOKED, x, y, NULL, NULL, predictions, NULL));
+    ar_attack_call call = {.n = LOOKED, .x = x, .y = y, .predictions = predictions};
+    test_ok(ar_attack_run(attack, target, NULL, &call));
     for (int32_t i = 0; i < LOOKED; i++)
         right += predictions[i] == y[i];
     ar_target_release(target);

@@ -77,7 +77,7 @@ static void free_answers(answers *a) {
 static void attack(const scene *s, const char *name, const char *text, int64_t first, int64_t n,
                    answers *a) {
     char all[192];
-    bool numbered = strcmp(name, "pgd") == 0;
+    bool numbered = strcmp(name, "fgsm") != 0;
     snprintf(all, sizeof all, numbered ? "%s first_sample=%d" : "%s", text, (int)first);
     advrob_options *options = test_options(all);
     advrob_attack *made = NULL;
@@ -131,6 +131,8 @@ static void test_batches(void **state) {
     (void)state;
     check_batches("tiny", "pgd", "epsilon=0.1 step=0.02 steps=5 early_stop=1 restarts=2");
     check_batches("tiny", "pgd", "epsilon=0.1 step=0.03 steps=4 loss=margin");
+    check_batches("tiny", "apgd", "epsilon=0.02 steps=6 restarts=2");
+    check_batches("tiny", "apgd_t", "epsilon=0.1 norm=l2 steps=4 targets=3");
     check_batches("tiny_residual", "fgsm", "epsilon=0.1");
     check_batches("tiny_batch_norm", "pgd", "epsilon=0.1 steps=5");
 }

@@ -416,7 +416,8 @@ static int32_t robust_hits(const world *w, advrob_model *model) {
         test_ok(ar_dataset_gather(w->valid, i, NULL, 1, x, &y));
         test_ok(ar_target_forward(target, 1, x, z));
         if (ar_argmax(CLASSES, z) != y) continue;
-        test_ok(ar_attack_run(attack, target, NULL, NULL, 1, x, &y, &i, adversarial, NULL, NULL));
+        ar_attack_call call = {.n = 1, .x = x, .y = &y, .ids = &i, .adversarial = adversarial};
+        test_ok(ar_attack_run(attack, target, NULL, &call));
         test_ok(ar_target_forward(target, 1, adversarial, z));
         hits += ar_argmax(CLASSES, z) == y;
     }

@@ -135,26 +135,40 @@ static int32_t levels(const ar_program *program, const ar_node *node, int32_t c)
     return count;
 }
 
-/* Every convolution, linear layer and sum but the last node ends in one point: at itself, or at the
- * ReLU that is fused to it. Nothing else has one, but for the input. */
+/* Whether the sum i is part of the layer that makes one of its terms: the later one, if nobody else
+ * reads it. */
+static bool joins_layer(const advrob_model *m, int32_t i) {
+    const int32_t *terms = m->nodes[i].inputs;
+    const int32_t later = terms[0] > terms[1] ? terms[0] : terms[1];
+    return strcmp(m->nodes[i].op->name, "add") == 0 && m->nodes[later].weight >= 0 &&
+           ar_model_only_user(m, later) == i;
+}
+
+/* Every layer ends in one point: at itself, at the sum that it is the last to reach, or at the ReLU
+ * behind either; so does every other sum. Nothing else has one, but for the input, and the last
+ * node has none. */
 static void check_points(const advrob_model *m, bool input) {
     assert_true((m->nodes[0].output.bits > 0) == input);
     for (int32_t i = 1; i < m->node_count; i++) {
-        const char *op = m->nodes[i].op->name;
-        bool computes =
-            strcmp(op, "conv2d") == 0 || strcmp(op, "linear") == 0 || strcmp(op, "add") == 0;
-        bool relu = strcmp(op, "relu") == 0;
-        int32_t before = m->nodes[i].inputs[0];
-        bool fused = relu && before > 0 && strcmp(m->nodes[before].op->name, "add") != 0 &&
-                     ar_model_only_user(m, before) == i;
-        int32_t after = ar_model_only_user(m, i);
-        bool inner = computes && strcmp(op, "add") != 0 && after > 0 &&
-                     strcmp(m->nodes[after].op->name, "relu") == 0;
-        bool wanted = (fused || (computes && !inner)) && i != ar_model_output(m);
-        if ((m->nodes[i].output.bits > 0) != wanted)
-            fail_msg("%s of %s: a quantization point is %s", m->nodes[i].name, m->zoo,
+        const ar_node *node = &m->nodes[i];
+        const bool sum = strcmp(node->op->name, "add") == 0;
+        const int32_t before = node->inputs[0], after = ar_model_only_user(m, i);
+        const bool layer = node->weight >= 0 || joins_layer(m, i);
+        bool wanted = layer || sum;
+        if (layer && after > 0)
+            wanted = strcmp(m->nodes[after].op->name, "relu") != 0 && !joins_layer(m, after);
+        if (strcmp(node->op->name, "relu") == 0)
+            wanted = before > 0 && ar_model_only_user(m, before) == i &&
+                     (m->nodes[before].weight >= 0 || joins_layer(m, before));
+        if (node->weight >= 0 && after > 0 && joins_layer(m, after)) {
+            const int32_t *terms = m->nodes[after].inputs;
+            wanted = i < terms[0] || i < terms[1]; /* the earlier term of the two */
+        }
+        wanted = wanted && i != ar_model_output(m);
+        if ((node->output.bits > 0) != wanted)
+            fail_msg("%s of %s: a quantization point is %s", node->name, m->zoo,
                      wanted ? "missing" : "too many");
-        assert_true((m->nodes[i].weights.bits > 0) == (m->nodes[i].weight >= 0));
+        assert_true((node->weights.bits > 0) == (node->weight >= 0));
     }
 }
 
@@ -169,7 +183,11 @@ static void check_records(advrob_model *m, const advrob_dataset *data, int32_t b
     test_ok(quantize(m, data, text, &q));
     assert_true(ar_model_digest(m) == digest && ar_model_digest(q) != digest);
     assert_true(!ar_model_quantized(m) && ar_model_quantized(q));
-    assert_memory_equal(m->slab, q->slab, sizeof(ar_real) * (size_t)m->slab_count);
+    advrob_model *folded = NULL;
+    test_ok(ar_model_fold_normalisation(m, &folded));
+    assert_int_equal(folded->slab_count, q->slab_count);
+    assert_memory_equal(folded->slab, q->slab, sizeof(ar_real) * (size_t)q->slab_count);
+    ar_model_release(folded);
     check_points(q, true);
     test_ok(ar_model_program(q, false, &program));
     for (int32_t i = 0; i < q->node_count; i++) {
@@ -181,6 +199,10 @@ static void check_records(advrob_model *m, const advrob_dataset *data, int32_t b
                 assert_in_range(levels(program, node, c), 1, most);
         }
         if (node->output.bits == 0) continue;
+        if (i == 0) { /* pixels */
+            check_affine("input", &node->output, bits, 0, 1);
+            continue;
+        }
         values r = values_of(m, i, data, IMAGES);
         snprintf(where, sizeof where, "%s, %s, %d bits", m->zoo, node->name, bits);
         check_affine(where, &node->output, bits, r.low, r.high);
@@ -238,24 +260,57 @@ static void test_zero_filter(void **state) {
     ar_context_release(ctx);
 }
 
-/* Values of one sign: the range still holds zero, for padding is zero. */
+/* A box of one sign: the range still holds zero, for padding is zero. */
 static void test_one_sided(void **state) {
     (void)state;
-    static const double means[] = {-0.5, 1.5};
+    static const double lows[] = {1, -3}, highs[] = {3, -1}, one[] = {1};
     advrob_context *ctx = open_context(NULL, 1);
     for (int32_t k = 0; k < 2; k++) {
         advrob_model *m = open_net(ctx, "tiny"), *q = NULL;
-        const double std = 0.3;
-        test_ok(ar_model_set_normalisation(m, &means[k], 1, &std, 1));
+        test_ok(ar_model_set_box(m, &(ar_f64_array){lows + k, 1}, &(ar_f64_array){highs + k, 1},
+                                 &(ar_f64_array){one, 1}));
         advrob_dataset *data = images_for(m, IMAGES, 3);
         test_ok(quantize(m, data, "activation_bits=4", &q));
-        values r = values_of(m, 0, data, IMAGES);
-        assert_true(k == 0 ? r.low > 1 : r.high < -1);
-        check_affine("input", &q->nodes[0].output, 4, r.low, r.high);
+        check_affine("input", &q->nodes[0].output, 4, lows[k], highs[k]);
         assert_true(q->nodes[0].output.zero == (k == 0 ? 0 : 15));
-        free(r.v);
         ar_model_release(q);
         ar_dataset_release(data);
+        ar_model_release(m);
+    }
+    ar_context_release(ctx);
+}
+
+/* The normalisation becomes part of the first layer, border and all: the same logits. */
+static void test_folded_normalisation(void **state) {
+    (void)state;
+    static const char *const nets[] = {"tiny", "tiny_residual", "mlp", "resnet20"};
+    advrob_context *ctx = open_context(NULL, 2);
+    for (size_t n = 0; n < sizeof nets / sizeof nets[0]; n++) {
+        advrob_model *m = open_net(ctx, nets[n]), *folded = NULL;
+        const int32_t channels = m->nodes[0].shape.c;
+        static const double mean[] = {0.5, 0.4, 0.3}, std[] = {0.3, 0.2, 0.5};
+        enum { FEW = 5 };
+        test_ok(ar_model_set_normalisation(m, mean, (size_t)channels, std, (size_t)channels));
+        test_ok(ar_model_fold_normalisation(m, &folded));
+        for (int32_t c = 0; c < channels; c++)
+            assert_true(folded->mean[c] == 0 && folded->std[c] == 1);
+        float *x = malloc(sizeof(float) * FEW * (size_t)ar_shape_count(m->nodes[0].shape));
+        float a[FEW * 10], b[FEW * 10];
+        double largest = 0, off = 0;
+        ar_program *program;
+        ar_model_noise(m, FEW, x);
+        test_ok(ar_model_program(m, false, &program));
+        test_ok(ar_program_forward(program, FEW, x, a));
+        test_ok(ar_model_program(folded, false, &program));
+        test_ok(ar_program_forward(program, FEW, x, b));
+        for (int32_t i = 0; i < FEW * ar_model_classes(m); i++) {
+            largest = fmax(largest, fabs((double)a[i]));
+            off = fmax(off, fabs((double)a[i] - (double)b[i]));
+        }
+        print_message("%s: %.2g of %.2g\n", nets[n], off, largest);
+        assert_true(off <= 1e-5 * largest);
+        free(x);
+        ar_model_release(folded);
         ar_model_release(m);
     }
     ar_context_release(ctx);
@@ -268,7 +323,7 @@ static void check_percentile(advrob_model *m, const advrob_dataset *data, double
     advrob_model *q = NULL;
     snprintf(text, sizeof text, "range=percentile percentile=%g", percentile);
     test_ok(quantize(m, data, text, &q));
-    for (int32_t i = 0; i < q->node_count; i++) {
+    for (int32_t i = 1; i < q->node_count; i++) {
         const ar_quant *record = &q->nodes[i].output;
         if (record->bits == 0) continue;
         values r = values_of(m, i, data, IMAGES);
@@ -535,15 +590,11 @@ static void test_options_and_errors(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_records),
-        cmocka_unit_test(test_zero_filter),
-        cmocka_unit_test(test_one_sided),
-        cmocka_unit_test(test_percentile),
-        cmocka_unit_test(test_mse),
-        cmocka_unit_test(test_use),
-        cmocka_unit_test(test_finetune),
-        cmocka_unit_test(test_same_again),
-        cmocka_unit_test(test_options_and_errors),
+        cmocka_unit_test(test_records),    cmocka_unit_test(test_zero_filter),
+        cmocka_unit_test(test_one_sided),  cmocka_unit_test(test_folded_normalisation),
+        cmocka_unit_test(test_percentile), cmocka_unit_test(test_mse),
+        cmocka_unit_test(test_use),        cmocka_unit_test(test_finetune),
+        cmocka_unit_test(test_same_again), cmocka_unit_test(test_options_and_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -105,7 +105,8 @@ static bool holds(advrob_target *target, const advrob_dataset *data, int64_t i, 
     advrob_options *options = test_options(all);
     advrob_attack *attack = NULL;
     test_ok(ar_attack_create(target->ctx, name, options, &attack));
-    test_ok(ar_attack_run(attack, target, NULL, NULL, 1, x, &y, NULL, NULL, &prediction, NULL));
+    ar_attack_call call = {.n = 1, .x = x, .y = &y, .predictions = &prediction};
+    test_ok(ar_attack_run(attack, target, NULL, &call));
     ar_attack_release(attack);
     ar_options_destroy(options);
     return prediction == y;

@@ -170,6 +170,44 @@ static void test_refused_targets(void **state) {
     ar_context_release(ctx);
 }
 
+static void source_refused(advrob_target *target, advrob_target *source, int32_t code,
+                           const char *says) {
+    assert_int_equal(advrob_target_set_source(target, source), code);
+    assert_non_null(strstr(ar_message(), says));
+}
+
+static void test_sources(void **state) {
+    (void)state;
+    static test_allocator allocator;
+    advrob_context *ctx = test_context_with(&allocator, 1);
+    behaviour b;
+    advrob_target *target = open_callbacks(ctx, &b, false), *source = open_callbacks(ctx, &b, true);
+    advrob_target *other = NULL;
+    source_refused(target, target, ADVROB_E_INVALID, "is the target itself");
+    test_ok(advrob_target_set_source(target, source));
+    source_refused(source, target, ADVROB_E_INVALID, "a source of its own");
+    test_ok(ar_target_from_callbacks(ctx, callback_shape, C_CLASSES + 1, 0, 1, forward, NULL, &b,
+                                     &other));
+    source_refused(target, other, ADVROB_E_SHAPE, "has 4 classes, the target 2 x 2 x 2 and 3");
+    ar_target_release(other);
+    test_ok(
+        ar_target_from_callbacks(ctx, callback_shape, C_CLASSES, 0, 2, forward, NULL, &b, &other));
+    source_refused(target, other, ADVROB_E_INVALID, "another box");
+    ar_target_release(other);
+    /* What was refused changed nothing; the source lives as long as its target. */
+    assert_ptr_equal(target->source, source);
+    ar_target_release(source);
+    other = open_callbacks(ctx, &b, true);
+    test_ok(advrob_target_set_source(target, other));
+    test_ok(advrob_target_set_source(target, NULL));
+    assert_null(target->source);
+    test_ok(advrob_target_set_source(target, other));
+    ar_target_release(other);
+    ar_target_release(target);
+    ar_context_release(ctx);
+    test_allocator_check(&allocator);
+}
+
 static void test_checks(void **state) {
     (void)state;
     advrob_context *ctx = test_context(1);
@@ -359,9 +397,13 @@ static void test_fashion_mnist_wong(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_callbacks),       cmocka_unit_test(test_callback_errors),
-        cmocka_unit_test(test_refused_targets), cmocka_unit_test(test_checks),
-        cmocka_unit_test(test_mnist_wong),      cmocka_unit_test(test_fashion_mnist_wong),
+        cmocka_unit_test(test_callbacks),
+        cmocka_unit_test(test_callback_errors),
+        cmocka_unit_test(test_refused_targets),
+        cmocka_unit_test(test_sources),
+        cmocka_unit_test(test_checks),
+        cmocka_unit_test(test_mnist_wong),
+        cmocka_unit_test(test_fashion_mnist_wong),
         cmocka_unit_test(test_mnist_fast_fgsm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -197,6 +197,102 @@ static inline void ar_ew_step(const ar_step_call *call) {
     }
 }
 
+/* ---- planes ---- */
+
+enum { AR_EW_LANES = 8 };
+
+static inline double ar_ew_plane_room(const ar_plane *p, const ar_plane_way *w, int64_t i) {
+    double above = (double)p->high[i] - (double)w->x[i],
+           below = (double)w->x[i] - (double)p->low[i];
+    return w->side * (double)p->g[i] > 0 ? above : below;
+}
+
+static inline double ar_ew_slope(const ar_plane *p, int64_t i) {
+    double g = p->g[i];
+    return g < 0 ? -g : g;
+}
+
+/* |change_i| */
+static inline double ar_ew_plane_length1(const ar_plane *p, const ar_plane_way *w, int64_t i) {
+    double slope = ar_ew_slope(p, i), room = ar_ew_plane_room(p, w, i);
+    double way = w->multiplier * (p->pace + p->pace_slope * slope);
+    double length = way < room ? way : room;
+    return slope > 0 ? length : 0;
+}
+
+/* Pixels [i, i + run), a lane each. */
+static inline void ar_ew_plane_height_run(const ar_plane *p, const ar_plane_way *w, int64_t i,
+                                          int32_t run, double *ends, double *rates) {
+    for (int32_t l = 0; l < run; l++) {
+        double slope = ar_ew_slope(p, i + l), room = ar_ew_plane_room(p, w, i + l);
+        double step = p->pace + p->pace_slope * slope;
+        bool full = w->multiplier * step >= room;
+        ends[l] += full ? slope * room : 0;
+        rates[l] += full ? 0 : slope * step;
+    }
+}
+
+static inline void ar_ew_plane_sum(const double *lanes, double *sum) {
+    for (int32_t l = 0; l < AR_EW_LANES; l++)
+        *sum += lanes[l];
+}
+
+static inline void ar_ew_plane_height(const ar_plane *plane, const ar_plane_way *way, double *won,
+                                      double *rate) {
+    const ar_plane p = *plane;
+    const ar_plane_way w = *way;
+    double ends[AR_EW_LANES] = {0}, rates[AR_EW_LANES] = {0};
+    int64_t i = 0;
+    for (; i + AR_EW_LANES <= p.n; i += AR_EW_LANES)
+        ar_ew_plane_height_run(&p, &w, i, AR_EW_LANES, ends, rates);
+    ar_ew_plane_height_run(&p, &w, i, (int32_t)(p.n - i), ends, rates);
+    ar_ew_plane_sum(ends, won);
+    ar_ew_plane_sum(rates, rate);
+}
+
+static inline void ar_ew_plane_length_run(const ar_plane *p, const ar_plane_way *w, int64_t i,
+                                          int32_t run, double *most, double *sums) {
+    for (int32_t l = 0; l < run; l++) {
+        double d = ar_ew_plane_length1(p, w, i + l);
+        most[l] = d > most[l] ? d : most[l];
+        sums[l] += d * d;
+    }
+}
+
+static inline void ar_ew_plane_length(const ar_plane *plane, const ar_plane_way *way,
+                                      double *largest, double *squares) {
+    const ar_plane p = *plane;
+    const ar_plane_way w = *way;
+    double most[AR_EW_LANES] = {0}, sums[AR_EW_LANES] = {0};
+    int64_t i = 0;
+    for (; i + AR_EW_LANES <= p.n; i += AR_EW_LANES)
+        ar_ew_plane_length_run(&p, &w, i, AR_EW_LANES, most, sums);
+    ar_ew_plane_length_run(&p, &w, i, (int32_t)(p.n - i), most, sums);
+    for (int32_t l = 0; l < AR_EW_LANES; l++) {
+        *largest = most[l] > *largest ? most[l] : *largest;
+        *squares += sums[l];
+    }
+}
+
+static inline double ar_ew_plane_end(const ar_plane *p, const ar_plane_way *w, double past,
+                                     int64_t i) {
+    double length = past * ar_ew_plane_length1(p, w, i);
+    return (double)w->x[i] + (w->side * (double)p->g[i] > 0 ? length : -length);
+}
+
+static inline void ar_ew_plane_step(const ar_plane *plane, const ar_plane_way *a,
+                                    const ar_plane_way *b, double past, double share, float *x) {
+    const ar_plane p = *plane;
+    const ar_plane_way from = *a, to = *b;
+    AR_IVDEP
+    for (int64_t i = 0; i < p.n; i++) {
+        float v = (float)((1 - share) * ar_ew_plane_end(&p, &from, past, i) +
+                          share * ar_ew_plane_end(&p, &to, past, i));
+        v = p.low[i] > v ? p.low[i] : v;
+        x[i] = p.high[i] < v ? p.high[i] : v;
+    }
+}
+
 static inline void ar_ew_sgd(int64_t n, ar_real *w, ar_real *v, const ar_real *g, ar_real rate,
                              ar_real momentum, ar_real decay) {
     AR_IVDEP

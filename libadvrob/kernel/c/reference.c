@@ -169,6 +169,21 @@ void ar_step_f32_c(const ar_step_call *call) {
     ar_ew_step(call);
 }
 
+void ar_plane_height_f32_c(const ar_plane *plane, const ar_plane_way *way, double *won,
+                           double *rate) {
+    ar_ew_plane_height(plane, way, won, rate);
+}
+
+void ar_plane_length_f32_c(const ar_plane *plane, const ar_plane_way *way, double *largest,
+                           double *squares) {
+    ar_ew_plane_length(plane, way, largest, squares);
+}
+
+void ar_plane_step_f32_c(const ar_plane *plane, const ar_plane_way *a, const ar_plane_way *b,
+                         double past, double share, float *x) {
+    ar_ew_plane_step(plane, a, b, past, share, x);
+}
+
 void ar_load_f32_c(int32_t lanes, int32_t count, int32_t channels, int32_t pixels, const float *x,
                    const ar_real *scale, const ar_real *shift, ar_real *tile) {
     ar_ew_load(lanes, count, channels, pixels, x, scale, shift, tile);

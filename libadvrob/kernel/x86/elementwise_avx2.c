@@ -149,6 +149,53 @@ void ar_step_f32_avx2(const ar_step_call *call) {
     ar_ew_step(call);
 }
 
+INLINE __m256d doubles(const float *x) {
+    return _mm256_cvtps_pd(_mm_loadu_ps(x));
+}
+
+void ar_plane_height_f32_avx2(const ar_plane *plane, const ar_plane_way *way, double *won,
+                              double *rate) {
+    const ar_plane p = *plane;
+    const __m256d sign = _mm256_set1_pd(-0.0), zero = _mm256_setzero_pd();
+    const __m256d side = _mm256_set1_pd(way->side), multiplier = _mm256_set1_pd(way->multiplier);
+    const __m256d pace = _mm256_set1_pd(p.pace), pace_slope = _mm256_set1_pd(p.pace_slope);
+    __m256d ends[2] = {zero, zero}, rates[2] = {zero, zero};
+    double all_ends[8], all_rates[8];
+    int64_t i = 0;
+    for (; i + 8 <= p.n; i += 8) {
+        UNROLL
+        for (int32_t h = 0; h < 2; h++) {
+            const int64_t k = i + 4 * h;
+            const __m256d g = doubles(p.g + k), x = doubles(way->x + k);
+            const __m256d up = _mm256_cmp_pd(_mm256_mul_pd(side, g), zero, _CMP_GT_OQ);
+            const __m256d room = _mm256_blendv_pd(_mm256_sub_pd(x, doubles(p.low + k)),
+                                                  _mm256_sub_pd(doubles(p.high + k), x), up);
+            const __m256d slope = _mm256_andnot_pd(sign, g);
+            const __m256d step = _mm256_add_pd(pace, _mm256_mul_pd(pace_slope, slope));
+            const __m256d full = _mm256_cmp_pd(_mm256_mul_pd(multiplier, step), room, _CMP_GE_OQ);
+            ends[h] = _mm256_add_pd(ends[h], _mm256_and_pd(full, _mm256_mul_pd(slope, room)));
+            rates[h] = _mm256_add_pd(rates[h], _mm256_andnot_pd(full, _mm256_mul_pd(slope, step)));
+        }
+    }
+    for (int32_t h = 0; h < 2; h++) {
+        _mm256_storeu_pd(all_ends + 4 * h, ends[h]);
+        _mm256_storeu_pd(all_rates + 4 * h, rates[h]);
+    }
+    ar_ew_plane_height_run(plane, way, i, (int32_t)(p.n - i), all_ends, all_rates);
+    ar_ew_plane_sum(all_ends, won);
+    ar_ew_plane_sum(all_rates, rate);
+}
+
+void ar_plane_length_f32_avx2(const ar_plane *plane, const ar_plane_way *way, double *largest,
+                              double *squares) {
+    ar_ew_plane_length(plane, way, largest, squares);
+}
+
+void ar_plane_step_f32_avx2(const ar_plane *plane, const ar_plane_way *a, const ar_plane_way *b,
+                            double past, double share, float *x) {
+    ar_ew_plane_step(plane, a, b, past, share, x);
+}
+
 void ar_sgd_f32_avx2(int64_t n, ar_real *w, ar_real *v, const ar_real *g, ar_real rate,
                      ar_real momentum, ar_real decay) {
     ar_ew_sgd(n, w, v, g, rate, momentum, decay);

@@ -1,0 +1,104 @@
+/* engine: integer programs, lowered from a quantized model: what is deployed. Others include this
+ * header alone.
+ *
+ * Pixels become codes of the input's quantization point, every layer makes codes from codes by the
+ * integer slots of kernel/kernel.h, and the last one's sums, times one float an output, are the
+ * logits. A layer ends where a fused group of the model ends, so its requantisation is the group's
+ * quantization point. */
+#ifndef AR_ENGINE_H
+#define AR_ENGINE_H
+
+#include <advrob/engine.h>
+
+#include "model/oracle.h"
+
+enum { AR_LAYER_GEMM, AR_LAYER_MAX_POOL, AR_LAYER_PAD, AR_LAYER_ADD, AR_LAYER_KINDS };
+
+/* A tensor of codes q, each worth (q - zero) * scale. */
+typedef struct ar_engine_value {
+    ar_shape shape;
+    int32_t zero, high; /* codes are 0 to high */
+    float scale;
+    int32_t first, last;  /* the layers that make and last read it; -1: the input */
+    size_t offset, bytes; /* in a workspace, for a lane */
+} ar_engine_value;
+
+typedef struct ar_engine_layer {
+    char name[AR_NAME_SIZE]; /* of the operator's node */
+    int32_t kind;
+    int32_t input, residual, output; /* values; residual -1: none; output -1: the logits */
+    ar_attributes window;            /* kernel, stride, padding, dilation; pad: before, after */
+    ar_shape in, out;
+    /* A gemm's. All groups' weights: those between a channel and another group's outputs are 0. */
+    int8_t *weights;   /* [outputs][channels][taps] */
+    int32_t *bias;     /* [classes][outputs], in units of the sums; the input's zero in it */
+    int32_t classes;   /* of pixels, as a border bias has them; or 1 */
+    float *scale;      /* [outputs]: code, or logit, of a sum */
+    int32_t low, high; /* codes that come out */
+    bool narrow;       /* products of pairs fit 16 bits */
+    /* What is made of it for this machine. */
+    void *packed;
+    int32_t *first, *bias_class, *bias_padded;
+    float *scale_padded;
+    ar_segment *segments;
+    int32_t *pool_index;
+} ar_engine_layer;
+
+typedef struct ar_engine_room {
+    struct ar_engine_room *next;
+    uint8_t *memory;
+} ar_engine_room;
+
+struct advrob_engine {
+    advrob_context *ctx;
+    _Atomic int32_t references;
+    ar_arena arena; /* all that follows */
+    ar_shape shape;
+    int32_t classes;                  /* numbers of the result */
+    double *low, *high, *unit;        /* the model's box and units, [channels] */
+    double *input_scale, *input_zero; /* [channels]: the same in all */
+    uint8_t *byte_codes;              /* [channels][256]: of a pixel that 8 bits hold */
+    ar_engine_value *values;
+    int32_t value_count; /* value 0 is the input */
+    ar_engine_layer *layers;
+    int32_t layer_count;
+    size_t room, sums;    /* bytes of a workspace for 16 images; where the logits' sums lie in it */
+    pthread_mutex_t lock; /* guards `spare` */
+    ar_engine_room *spare;
+};
+
+/* lower.c: E_UNSUPPORTED names the node that has no integer form, E_RANGE one whose sums do not fit
+ * 32 bits. */
+int32_t ar_engine_create(advrob_model *model, advrob_engine **out);
+void ar_engine_retain(advrob_engine *engine);
+void ar_engine_release(advrob_engine *engine); /* NULL is fine */
+
+/* prepare.c: an empty engine; memory plan, lists and packed weights of a lowered or loaded one. */
+int32_t ar_engine_new(advrob_context *ctx, ar_shape shape, advrob_engine **out);
+int32_t ar_engine_prepare(advrob_engine *engine);
+
+/* Whether no sum of a gemm can leave int32; E_RANGE names layer and output. Sets `narrow`. */
+int32_t ar_engine_check_sums(const advrob_engine *engine, ar_engine_layer *layer);
+
+/* file.c: E_FORMAT for any bytes that are no engine of this version, E_RANGE for one whose sums do
+ * not fit; E_IO. */
+#define AR_ENGINE_LARGEST ((uint64_t)1 << 31)
+int32_t ar_engine_save(const advrob_engine *engine, const char *path);
+int32_t ar_engine_load(advrob_context *ctx, const char *path, advrob_engine **out);
+int32_t ar_engine_parse(advrob_context *ctx, const char *name, const uint8_t *data, size_t size,
+                        advrob_engine **out);
+
+/* run.c: pixels x [n, c, h, w] to logits [n, classes]; of a tile, in a room of one's own. */
+int32_t ar_engine_run(advrob_engine *engine, int64_t n, const float *x, float *logits);
+/* The same of bytes: k is the pixel low + k / 255 * (high - low). */
+int32_t ar_engine_run_bytes(advrob_engine *engine, int64_t n, const uint8_t *x, float *logits);
+int32_t ar_engine_room_take(advrob_engine *engine, ar_engine_room **out);
+void ar_engine_room_give(advrob_engine *engine, ar_engine_room *room); /* NULL is fine */
+void ar_engine_run_tile(const advrob_engine *engine, ar_engine_room *room, int32_t count,
+                        const float *x, float *logits);
+
+/* target.c: what an attack sees. `gradients`: the quantized model that the engine was lowered from,
+ * for straight-through gradients; NULL: none. */
+int32_t ar_target_from_engine(advrob_engine *engine, advrob_model *gradients, advrob_target **out);
+
+#endif

@@ -1,0 +1,108 @@
+/* The integer slots in plain C: what every level's bits are held to. */
+#include "kernel/levels.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { BLOCK = 4 }; /* outputs of a block, channels of a quad */
+
+static int32_t up4(int32_t n) {
+    return (n + 3) / 4 * 4;
+}
+
+/* [block][row][output][4] */
+size_t ar_qgemm_size_c(int32_t outputs, int32_t rows, bool narrow) {
+    (void)narrow;
+    return (size_t)up4(outputs) * (size_t)rows * 4;
+}
+
+void ar_qgemm_pack_c(int32_t outputs, int32_t rows, bool narrow, const int8_t *w, void *packed) {
+    int8_t *out = packed;
+    (void)narrow;
+    for (int32_t b = 0; b < outputs; b += BLOCK)
+        for (int32_t r = 0; r < rows; r++)
+            for (int32_t o = b; o < b + BLOCK; o++, out += 4) {
+                if (o < outputs)
+                    memcpy(out, w + ((int64_t)o * rows + r) * 4, 4);
+                else
+                    memset(out, 0, 4);
+            }
+}
+
+static int32_t code(const ar_qgemm *call, int32_t o, int64_t at, int32_t a) {
+    float v = (float)a * call->scale[o];
+    if (call->residual != NULL) {
+        float other = (float)(call->residual[at] - call->residual_zero) * call->residual_scale;
+        v = v + other;
+    }
+    /* A float beyond the codes is clamped before it becomes an int. */
+    float q = rintf(v) + (float)call->zero;
+    if (!(q > (float)call->low)) return call->low;
+    return q < (float)call->high ? (int32_t)q : call->high;
+}
+
+/* A block of outputs from o of pixel p. */
+static void block(const ar_qgemm *call, int32_t p, int32_t o) {
+    const int32_t lanes = call->lanes, padded = up4(call->outputs);
+    const int8_t *w = (const int8_t *)call->w + (int64_t)o * call->rows * 4;
+    const int32_t class = call->bias_class == NULL ? 0 : call->bias_class[p];
+    int32_t sums[BLOCK][AR_MAX_LANES];
+    for (int32_t j = 0; j < BLOCK; j++)
+        for (int32_t l = 0; l < lanes; l++)
+            sums[j][l] = call->bias[(int64_t) class * padded + o + j];
+    for (int32_t s = call->first[p]; s < call->first[p + 1]; s++)
+        for (int32_t k = 0; k < call->segments[s].k; k++) {
+            const uint8_t *x = call->x + (int64_t)(call->segments[s].x + k) * lanes * 4;
+            const int8_t *row = w + (int64_t)(call->segments[s].w + k) * BLOCK * 4;
+            for (int32_t j = 0; j < BLOCK; j++)
+                for (int32_t l = 0; l < lanes; l++)
+                    for (int32_t c = 0; c < 4; c++)
+                        sums[j][l] += x[l * 4 + c] * row[j * 4 + c];
+        }
+    if (call->sums != NULL) {
+        for (int32_t j = 0; j < BLOCK; j++)
+            memcpy(call->sums + ((int64_t)p * padded + o + j) * lanes, sums[j],
+                   sizeof(int32_t) * (size_t)lanes);
+        return;
+    }
+    const int64_t at = ((int64_t)p * padded + o) * lanes;
+    for (int32_t l = 0; l < lanes; l++)
+        for (int32_t j = 0; j < BLOCK; j++) {
+            const int64_t i = at + l * 4 + j;
+            call->y[i] = o + j < call->outputs ? (uint8_t)code(call, o + j, i, sums[j][l]) : 0;
+        }
+}
+
+void ar_qgemm_c(const ar_qgemm *call) {
+    const ar_span blocks = ar_span_of(call->blocks, up4(call->outputs) / BLOCK);
+    for (int32_t p = 0; p < call->pixels; p++)
+        for (int32_t b = blocks.begin; b < blocks.end; b++)
+            block(call, p, b * BLOCK);
+}
+
+void ar_qmax_pool_c(const ar_qpool *call) {
+    const int64_t size = (int64_t)call->quads * call->lanes * 4;
+    for (int32_t p = 0; p < call->pixels_out; p++) {
+        uint8_t *y = call->y + p * size;
+        memcpy(y, call->x + call->index[call->first[p]] * size, (size_t)size);
+        for (int32_t k = call->first[p] + 1; k < call->first[p + 1]; k++) {
+            const uint8_t *x = call->x + call->index[k] * size;
+            for (int64_t i = 0; i < size; i++)
+                y[i] = x[i] > y[i] ? x[i] : y[i];
+        }
+    }
+}
+
+void ar_qload_c(int32_t lanes, int32_t count, int32_t channels, int32_t pixels, const float *x,
+                const double *scale, const double *zero, uint8_t *tile) {
+    const int32_t quads = up4(channels) / 4;
+    memset(tile, 0, (size_t)pixels * (size_t)quads * (size_t)lanes * 4);
+    for (int32_t l = 0; l < count; l++)
+        for (int32_t c = 0; c < channels; c++)
+            for (int32_t p = 0; p < pixels; p++) {
+                double q =
+                    rint((double)x[((int64_t)l * channels + c) * pixels + p] / scale[c]) + zero[c];
+                tile[(((int64_t)p * quads + c / 4) * lanes + l) * 4 + c % 4] =
+                    (uint8_t)(q > 0 ? q < 255 ? q : 255 : 0);
+            }
+}
