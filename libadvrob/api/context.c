@@ -1,5 +1,6 @@
 /* Status, version, context. */
-#include "api.h"
+#include "entry.h"
+#include "kernel/kernel.h"
 
 int32_t ar_api_enter(advrob_context *ctx, uint64_t *state) {
     int32_t status = ar_context_check(ctx);

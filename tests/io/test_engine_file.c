@@ -29,7 +29,7 @@ static advrob_engine *make_engine(const char *net, float *x) {
     if (x != NULL) test_ok(ar_dataset_gather(data, 0, NULL, IMAGES, x, NULL));
     test_ok(advrob_compressor_create(ctx, "quant_ptq", NULL, &quant));
     test_ok(advrob_compressor_run(quant, model, data, &quantized));
-    test_ok(advrob_engine_create(quantized, &engine));
+    test_ok(advrob_engine_create(quantized, NULL, &engine));
     advrob_compressor_destroy(quant);
     ar_dataset_release(data);
     ar_model_release(quantized);

@@ -5,7 +5,7 @@
 
 #include <advrob/advrob.h>
 
-#include "engine/engine.h"
+#include "engine/lower.h"
 #include "op/loss.h"
 #include "support/golden.h"
 
@@ -46,7 +46,7 @@ static void open_scene(scene *s, advrob_context *ctx, const char *net, const cha
         s->x[i] = rintf(s->x[i] * 255) / 255;
     test_ok(advrob_compressor_create(ctx, "quant_ptq", options, &quant));
     test_ok(advrob_compressor_run(quant, model, data, &s->quantized));
-    test_ok(advrob_engine_create(s->quantized, &s->engine));
+    test_ok(advrob_engine_create(s->quantized, NULL, &s->engine));
     advrob_compressor_destroy(quant);
     ar_options_destroy(options);
     ar_dataset_release(data);
@@ -137,7 +137,7 @@ static void test_small_filters(void **state) {
         test_ok(ar_dataset_gather(data, 0, NULL, IMAGES, x, NULL));
         test_ok(advrob_compressor_create(ctx, "quant_ptq", options, &quant));
         test_ok(advrob_compressor_run(quant, model, data, &quantized));
-        test_ok(advrob_engine_create(quantized, &engine));
+        test_ok(advrob_engine_create(quantized, NULL, &engine));
         test_ok(ar_target_from_model(quantized, &simulated));
         test_ok(ar_target_forward(simulated, IMAGES, x, wanted));
         test_ok(advrob_engine_run(engine, IMAGES, x, logits));
@@ -172,7 +172,7 @@ static void test_bits(void **state) {
                 const int32_t classes = s.engine->classes;
                 advrob_engine_destroy(s.engine);
                 ctx->kernels = ar_kernels_get(level, false);
-                test_ok(advrob_engine_create(s.quantized, &s.engine));
+                test_ok(advrob_engine_create(s.quantized, NULL, &s.engine));
                 if (level == 0 && threads == 1) {
                     test_ok(advrob_engine_run(s.engine, IMAGES, s.x, wanted));
                     for (int64_t i = 1; i < classes; i++)
@@ -313,7 +313,7 @@ static void test_targets(void **state) {
 
 static void refused(advrob_model *model, int32_t code, const char *says) {
     advrob_engine *engine = NULL;
-    int32_t status = advrob_engine_create(model, &engine);
+    int32_t status = advrob_engine_create(model, NULL, &engine);
     if (status != code || strstr(ar_message(), says) == NULL)
         fail_msg("%d, %s; expected %d and \"%s\"", status, ar_message(), code, says);
     assert_null(engine);
@@ -357,6 +357,12 @@ static void test_refused(void **state) {
     ar_model_release(model);
     open_scene(&s, ctx, "tiny", "");
     float logits[CLASSES];
+    advrob_options *options = test_options("narrow=1");
+    advrob_engine *none = NULL;
+    assert_int_equal(advrob_engine_create(s.quantized, options, &none), ADVROB_E_UNKNOWN);
+    assert_non_null(strstr(ar_message(), "engine: unknown option \"narrow\""));
+    assert_null(none);
+    ar_options_destroy(options);
     assert_int_equal(advrob_engine_run(s.engine, 0, s.x, logits), ADVROB_E_RANGE);
     ar_node *conv = &s.quantized->nodes[ar_model_find_node(s.quantized, "conv1")];
     ar_node *first = &s.quantized->nodes[0];
