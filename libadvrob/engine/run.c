@@ -194,14 +194,16 @@ static void run_layers(const advrob_engine *engine, ar_engine_room *room, int32_
     }
 }
 
-/* Pixels beyond the codes of an input of fewer than 8 bits: the slot's codes end at 255. */
+/* An input of fewer than 8 bits has fewer codes than the slot, and the tables of bytes, make. */
 static void limit_codes(const advrob_engine *engine, ar_engine_room *room, int32_t lanes) {
     const ar_engine_value *input = &engine->values[0];
+    const uint8_t high = (uint8_t)input->high;
     uint8_t *x = codes(engine, room, 0);
+    if (high == 255) return;
     const int64_t n =
-        (int64_t)ar_shape_pixels(input->shape) * ((input->shape.c + 3) / 4) * lanes * 4;
-    for (int64_t i = 0; i < n && input->high < 255; i++)
-        x[i] = x[i] < input->high ? x[i] : (uint8_t)input->high;
+        (int64_t)ar_shape_pixels(input->shape) * ((input->shape.c + 3) / 4) * 4 * lanes;
+    for (int64_t i = 0; i < n; i++)
+        x[i] = x[i] < high ? x[i] : high;
 }
 
 void ar_engine_run_tile(const advrob_engine *engine, ar_engine_room *room, int32_t count,

@@ -117,8 +117,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         build, root = Path(folder, 'build'), Path(folder, 'root')
         run('meson', 'setup', build, source, '-Dcomponents=engine')
-        text = run('meson', 'compile', '-C', build)
-        print(text[text.rindex('command') + 8:].strip())
+        run('meson', 'compile', '-C', build)
+        print((build / 'examples' / 'size.txt').read_text().rstrip())
         run('meson', 'install', '-C', build, '--no-rebuild', '--quiet',
             env=dict(os.environ, DESTDIR=str(root)))
         so = next(root.rglob('libadvrob_engine.so.0'))

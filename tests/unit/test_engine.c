@@ -194,6 +194,28 @@ static void test_bits(void **state) {
     }
 }
 
+/* Pixels beyond the box have the codes of its ends, also where there are fewer than 256. */
+static void test_beyond(void **state) {
+    (void)state;
+    advrob_context *ctx = open_context(NULL, 1, ar_cpu_detect());
+    static const char *const words[] = {"activation_bits=4", "activation_bits=8"};
+    for (size_t w = 0; w < 2; w++) {
+        scene s;
+        float wanted[IMAGES * CLASSES], logits[IMAGES * CLASSES];
+        open_scene(&s, ctx, "tiny", words[w]);
+        const size_t bytes = sizeof(float) * IMAGES * (size_t)s.engine->classes;
+        for (int64_t i = 0; i < IMAGES * s.size; i++)
+            s.x[i] = 3 * s.x[i] - 1;
+        test_ok(advrob_engine_run(s.engine, IMAGES, s.x, logits));
+        for (int64_t i = 0; i < IMAGES * s.size; i++)
+            s.x[i] = fminf(fmaxf(s.x[i], 0), 1);
+        test_ok(advrob_engine_run(s.engine, IMAGES, s.x, wanted));
+        assert_memory_equal(logits, wanted, bytes);
+        close_scene(&s);
+    }
+    ar_context_release(ctx);
+}
+
 /* Bytes are the pixels that they stand for. */
 static void test_bytes(void **state) {
     (void)state;
@@ -390,8 +412,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_nets),          cmocka_unit_test(test_bits),
         cmocka_unit_test(test_small_filters), cmocka_unit_test(test_bytes),
-        cmocka_unit_test(test_steady),        cmocka_unit_test(test_targets),
-        cmocka_unit_test(test_flattened),     cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_beyond),        cmocka_unit_test(test_steady),
+        cmocka_unit_test(test_targets),       cmocka_unit_test(test_flattened),
+        cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
