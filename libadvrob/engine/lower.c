@@ -6,6 +6,8 @@
 #include "lower.h"
 #include "model/program.h"
 
+_Static_assert(AR_LAYER_NAME == AR_NAME_SIZE, "layers bear their nodes' names");
+
 static const ar_option_table no_options = {NULL, 0, 0};
 
 typedef struct lowering {
