@@ -1,6 +1,7 @@
 /* What each way to calibrate quant_ptq leaves of a net, on the public interface alone: accuracy,
  * top-1 agreement with the float net and SQNR of the logits, on training images that were not
- * calibrated on, by which one may choose, and on the test images. Run on the integer engine.
+ * calibrated on, by which one may choose, and on the test images. Run on the integer engine, where
+ * it takes the net.
  *
  *     calibration NET WEIGHTS CIFAR10 ["options" ...]
  *
@@ -74,6 +75,71 @@ static void print(const images *set, const float *logits) {
            100 * (double)same / (double)set->n, 10 * log10(signal / noise));
 }
 
+static void print_float_layers(const advrob_model *model, advrob_model *quantized,
+                               const advrob_dataset *data) {
+    advrob_report *report = NULL;
+    must(advrob_report_create(ctx, &report));
+    must(advrob_report_quantization(report, model, quantized, data, NULL));
+    printf("    in float:");
+    for (int32_t i = 0; i < advrob_report_rows(report); i++) {
+        const char *layer;
+        double bits = 1;
+        (void)advrob_report_get_f64(report, i, "weight_bits", &bits);
+        must(advrob_report_get_str(report, i, "layer", &layer));
+        if (bits == 0) printf(" %s", layer);
+    }
+    printf("\n");
+    advrob_report_destroy(report);
+}
+
+/* Accuracy on a thousand of the images to choose by: an advrob_compress_score_fn. */
+static int32_t score(void *user, advrob_model *model, double *accuracy) {
+    enum { FEW = 1000 };
+    const images *set = user;
+    static float logits[FEW * CLASSES];
+    advrob_target *target = NULL;
+    int32_t right = 0;
+    must(advrob_target_from_model(model, &target));
+    must(advrob_target_forward(target, FEW, set->x, logits));
+    for (int32_t i = 0; i < FEW; i++)
+        right += best(logits + i * CLASSES) == set->y[i];
+    advrob_target_destroy(target);
+    *accuracy = right / (double)FEW;
+    return 0;
+}
+
+/* One line: by the engine where it takes the net, else simulated. */
+static void measure(const char *way, const advrob_model *model, const advrob_dataset *train,
+                    images *sets) {
+    advrob_options *o = options(way);
+    advrob_compressor *quant = NULL;
+    advrob_model *quantized = NULL;
+    advrob_engine *engine = NULL;
+    advrob_target *target = NULL;
+    must(advrob_compressor_create(ctx, "quant_ptq", o, &quant));
+    must(advrob_compressor_on_score(quant, score, &sets[0]));
+    must(advrob_compressor_run(quant, model, train, &quantized));
+    if (advrob_engine_create(quantized, &engine) == ADVROB_OK)
+        must(advrob_target_from_engine(engine, NULL, &target));
+    else
+        must(advrob_target_from_model(quantized, &target));
+    printf("%-72s", way);
+    for (int32_t s = 0; s < 2; s++) {
+        float *logits = room_for(&sets[s]);
+        must(advrob_target_forward(target, sets[s].n, sets[s].x, logits));
+        print(&sets[s], logits);
+        free(logits);
+    }
+    printf("%s\n", engine == NULL ? "  (simulated)" : "");
+    if (engine == NULL) print_float_layers(model, quantized, train);
+    fflush(stdout);
+    advrob_target_destroy(target);
+    advrob_engine_destroy(engine);
+    advrob_model_destroy(quantized);
+    advrob_compressor_destroy(quant);
+    advrob_options_destroy(o);
+}
+
 int main(int argc, char **argv) {
     static const char *const ways[] = {
         "range=minmax",
@@ -101,21 +167,7 @@ int main(int argc, char **argv) {
     const int32_t rows = argc > 4 ? argc - 4 : 2 * (int32_t)(sizeof ways / sizeof ways[0]);
     for (int32_t i = 0; i < rows; i++) {
         snprintf(text, sizeof text, "%s bias_correction=%d", ways[i / 2 % 5], i % 2);
-        const char *way = argc > 4 ? argv[4 + i] : text;
-        advrob_model *quantized = compress(ctx, "quant_ptq", way, model, train);
-        advrob_engine *engine = NULL;
-        must(advrob_engine_create(quantized, &engine));
-        printf("%-72s", way);
-        for (int32_t s = 0; s < 2; s++) {
-            float *logits = room_for(&sets[s]);
-            must(advrob_engine_run(engine, sets[s].n, sets[s].x, logits));
-            print(&sets[s], logits);
-            free(logits);
-        }
-        printf("\n");
-        fflush(stdout);
-        advrob_engine_destroy(engine);
-        advrob_model_destroy(quantized);
+        measure(argc > 4 ? argv[4 + i] : text, model, train, sets);
     }
     for (int32_t s = 0; s < 2; s++) {
         free(sets[s].x);
