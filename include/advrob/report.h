@@ -155,8 +155,8 @@ ADVROB_API int32_t advrob_report_profile(advrob_report *report, advrob_model *mo
  * of its output "output_bits" (0: no point), "output_sqnr" (the float net's values under this point
  * alone), "output_clipped", "output_low", "output_high" (the range), "output_scale",
  * "output_zero_point"; and "net_sqnr": the float net's values against those of the quantized net,
- * with all noise so far. SQNR: 10 log10(sum x^2 / sum (x - q(x))^2), in dB, no cell without any
- * noise. Clipped: the share of values beyond the last codes.
+ * with all noise so far. SQNR: 10 log10(sum x^2 / sum (x - q(x))^2), in dB, no cell where it is
+ * infinite. Clipped: the share of values beyond the last codes.
  *
  * Options: "images" (default 512), "label" (text for a column "model", to tell several nets in one
  * report apart; default none). Errors: E_UNKNOWN, E_RANGE, E_INVALID (options; not the same net),

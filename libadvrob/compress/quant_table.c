@@ -206,7 +206,7 @@ void ar_quant_table_free(ar_quant_table *table) {
 static void add_number(ar_buffer *text, int32_t width, int32_t digits, double value) {
     char word[32];
     if (isinf(value))
-        ar_format(word, sizeof word, "exact");
+        ar_format(word, sizeof word, value > 0 ? "exact" : "noise");
     else
         ar_format(word, sizeof word, digits == 1 ? "%.1f" : "%.3f", value);
     ar_buffer_add(text, width == 8 ? " %8s" : " %9s", word);

@@ -9,7 +9,7 @@ typedef struct ar_sqnr {
     double signal, noise;
 } ar_sqnr;
 void ar_sqnr_add(ar_sqnr *sum, double x, double q);
-double ar_sqnr_decibels(const ar_sqnr *sum); /* infinite without noise */
+double ar_sqnr_decibels(const ar_sqnr *sum); /* infinite without noise; -infinite without signal */
 
 /* A tensor and what its quantization record makes of it. clipped: beyond the last codes. */
 typedef struct ar_quant_loss {

@@ -16,7 +16,7 @@ static const ar_option entries[] = {
 };
 const ar_option_table ar_quantization_options = AR_TABLE(quantization_options, entries);
 
-/* A ratio without noise has no cell. */
+/* An infinite ratio has no cell. */
 static void put_ratio(ar_puts *puts, const ar_sqnr *sqnr, const char *column) {
     const double decibels = ar_sqnr_decibels(sqnr);
     if (isfinite(decibels)) ar_puts_f64(puts, decibels, "%s", column);

@@ -7,6 +7,7 @@
  *
  * Calibration: the first 512 training images. To choose by: the last 5,000. */
 #include <math.h>
+#include <time.h>
 
 #include "../../examples/common.h"
 
@@ -20,6 +21,12 @@ typedef struct images {
     int32_t *y;
     float *clean; /* the float net's logits */
 } images;
+
+static double seconds(void) {
+    struct timespec now;
+    timespec_get(&now, TIME_UTC);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
 
 static advrob_dataset *open_images(const char *folder, const char *split) {
     advrob_dataset *data = NULL;
@@ -118,7 +125,9 @@ static void measure(const char *way, const advrob_model *model, const advrob_dat
     advrob_target *target = NULL;
     must(advrob_compressor_create(ctx, "quant_ptq", o, &quant));
     must(advrob_compressor_on_score(quant, score, &sets[0]));
+    const double start = seconds();
     must(advrob_compressor_run(quant, model, train, &quantized));
+    const double took = seconds() - start;
     if (advrob_engine_create(quantized, &engine) == ADVROB_OK)
         must(advrob_target_from_engine(engine, NULL, &target));
     else
@@ -130,7 +139,7 @@ static void measure(const char *way, const advrob_model *model, const advrob_dat
         print(&sets[s], logits);
         free(logits);
     }
-    printf("%s\n", engine == NULL ? "  (simulated)" : "");
+    printf("  %6.1f s%s\n", took, engine == NULL ? ", simulated" : "");
     if (engine == NULL) print_float_layers(model, quantized, train);
     fflush(stdout);
     advrob_target_destroy(target);
