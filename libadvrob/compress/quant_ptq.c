@@ -86,7 +86,7 @@ static void ptq_close(ar_ptq *ptq) {
     ar_arena_free(&ptq->arena);
 }
 
-/* To be closed, also after a failure. */
+/* All but what values hold. To be closed, also after a failure. */
 static int32_t ptq_open(const ar_compression *job, ar_ptq *ptq) {
     int32_t status = ADVROB_OK;
     const ar_ptq_options *o = job->options;
@@ -114,7 +114,6 @@ static int32_t ptq_open(const ar_compression *job, ar_ptq *ptq) {
                           &block));
     ptq->ranges = block;
     AR_TRY(choose_points(ptq));
-    AR_TRY(find_ranges(ptq));
 out:
     ar_model_release(folded);
     return status;
@@ -206,6 +205,7 @@ static int32_t run(const ar_compression *job, advrob_model **out) {
     AR_TRY(ar_arena_alloc(&ptq.arena, (size_t)ptq.base->node_count, sizeof(bool), "layers",
                           &is_float));
     AR_TRY(read_layers(&ptq, is_float));
+    AR_TRY(find_ranges(&ptq));
     if (o->max_drop < 0)
         AR_TRY(ar_ptq_make(&ptq, is_float, o->bias_correction != 0, out));
     else
