@@ -9,7 +9,7 @@
 
 typedef struct ar_ptq_options {
     int64_t weight_bits, activation_bits, images, input, batch_size, bias_correction;
-    const char *weight_granularity, *weight_range, *range, *float_layers, *guard_order;
+    const char *weight_granularity, *weight_range, *range, *float_layers, *guard_order, *simulate;
     double percentile, momentum, max_drop;
 } ar_ptq_options;
 

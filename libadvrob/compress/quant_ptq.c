@@ -33,6 +33,8 @@ static const ar_option entries[] = {
            "most so much below the float model's; below 0: do not"),
     AR_STR(ar_ptq_options, guard_order, "sqnr", "sqnr|score",
            "the worst layers: with one alone quantized, lowest SQNR of the logits, or score"),
+    AR_STR(ar_ptq_options, simulate, "float", "float|exact",
+           "what the model computes in: floats, or the engine's own integers, to the bit"),
 };
 static const ar_option_table table = AR_TABLE(ar_ptq_options, entries);
 
@@ -196,9 +198,25 @@ out:
     return status;
 }
 
+/* From now on the model runs in integers. E_UNSUPPORTED where it has none. */
+static int32_t make_exact(advrob_model *model) {
+    ar_program *program;
+    for (int32_t i = 1; i < model->node_count; i++)
+        if (ar_ptq_layer(&model->nodes[i]) && model->nodes[i].weights.bits == 0)
+            return ar_error(
+                ADVROB_E_UNSUPPORTED,
+                "quant_ptq: simulate is \"exact\", but layer %s stays in float, which has "
+                "no integers",
+                model->nodes[i].name);
+    model->exact = true;
+    ar_model_restructured(model);
+    return ar_model_program(model, false, &program);
+}
+
 static int32_t run(const ar_compression *job, advrob_model **out) {
     int32_t status = ADVROB_OK;
     const ar_ptq_options *o = job->options;
+    advrob_model *model = NULL;
     ar_ptq ptq;
     void *is_float;
     AR_TRY(ptq_open(job, &ptq));
@@ -207,10 +225,14 @@ static int32_t run(const ar_compression *job, advrob_model **out) {
     AR_TRY(read_layers(&ptq, is_float));
     AR_TRY(find_ranges(&ptq));
     if (o->max_drop < 0)
-        AR_TRY(ar_ptq_make(&ptq, is_float, o->bias_correction != 0, out));
+        AR_TRY(ar_ptq_make(&ptq, is_float, o->bias_correction != 0, &model));
     else
-        AR_TRY(ar_ptq_guard(&ptq, is_float, out));
+        AR_TRY(ar_ptq_guard(&ptq, is_float, &model));
+    if (strcmp(o->simulate, "exact") == 0) AR_TRY(make_exact(model));
+    *out = model;
+    model = NULL;
 out:
+    ar_model_release(model);
     ptq_close(&ptq);
     return status;
 }

@@ -257,6 +257,10 @@ static void test_wrong_layers(void **state) {
             strstr(ar_message(), "float_layers") == NULL)
             fail_msg("%s: %s", cases[k].layers, ar_message());
     }
+    /* What is left in float has no integers. */
+    assert_int_equal(test_compress(m, "quant_ptq", "float_layers=conv2 simulate=exact", data, &q),
+                     ADVROB_E_UNSUPPORTED);
+    assert_non_null(strstr(ar_message(), "layer conv2 stays in float"));
     ar_dataset_release(data);
     ar_model_release(m);
     ar_context_release(ctx);

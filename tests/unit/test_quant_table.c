@@ -144,7 +144,8 @@ static void test_table(void **state) {
                                               {"conv2", "relu2"},    {"conv3", "conv3"},
                                               {"shortcut", "relu3"}, {"fc", "fc"}};
     static const char *const words[] = {
-        "images=50", "images=50 range=percentile percentile=95 weight_range=mse weight_bits=3",
+        "images=50", "images=50 simulate=exact bias_correction=1",
+        "images=50 range=percentile percentile=95 weight_range=mse weight_bits=3",
         "images=50 activation_bits=4 bias_correction=1 weight_granularity=tensor float_layers=fc"};
     static test_allocator allocator;
     advrob_context *ctx = test_quant_context(&allocator, 2);
