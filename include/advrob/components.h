@@ -10,7 +10,7 @@ extern "C" {
 
 /* `kind` is "attack", "compressor", "finetune", "model", "dataset", "loss",
  * "operator", "optimizer", "schedule", "context", "evaluation", "curve", "check", "profile",
- * "report" (plot and series). Counts are 0 for an unknown kind or name. */
+ * "quantization", "report" (plot and series). Counts are 0 for an unknown kind or name. */
 ADVROB_API int32_t advrob_component_count(const char *kind);
 /* Name and one-line help of component `index`; NULL past the end. Static storage. */
 ADVROB_API const char *advrob_component_name_at(const char *kind, int32_t index);

@@ -20,6 +20,14 @@ int32_t advrob_compressor_on_step(advrob_compressor *compressor, advrob_compress
     return ADVROB_OK;
 }
 
+int32_t advrob_compressor_on_score(advrob_compressor *compressor, advrob_compress_score_fn score,
+                                   void *user) {
+    AR_API_PRESENT(compressor);
+    compressor->score = score;
+    compressor->score_user = user;
+    return ADVROB_OK;
+}
+
 int32_t advrob_compressor_run(const advrob_compressor *compressor, const advrob_model *model,
                               const advrob_dataset *calibration, advrob_model **out) {
     AR_API_PRESENT(compressor);

@@ -88,7 +88,9 @@ static ar_compression make_job(const advrob_compressor *compressor, const advrob
                             .calibration = calibration,
                             .gradients = compressor->gradients,
                             .step = compressor->step,
-                            .step_user = compressor->step_user};
+                            .step_user = compressor->step_user,
+                            .score = compressor->score,
+                            .score_user = compressor->score_user};
 }
 
 int32_t ar_compressor_run(const advrob_compressor *compressor, const advrob_model *model,

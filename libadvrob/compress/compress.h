@@ -1,4 +1,5 @@
-/* compress: one compressor a file, its descriptor at the end. Others include this header alone.
+/* compress: one compressor a file, its descriptor at the end. Others include this header and
+ * quant_table.h (what quantization did to each layer).
  *
  * A compressor never edits the model that it is given: it makes a new one. */
 #ifndef AR_COMPRESS_H
@@ -24,6 +25,8 @@ typedef struct ar_compression {
     ar_gradients_fn gradients;
     advrob_compress_step_fn step; /* the caller's, after each step; NULL: none */
     void *step_user;
+    advrob_compress_score_fn score; /* the caller's, of guarded quantization; NULL: none */
+    void *score_user;
 } ar_compression;
 
 struct ar_rating; /* prune.h */
@@ -47,6 +50,8 @@ struct advrob_compressor {
     ar_gradients_fn gradients;
     advrob_compress_step_fn step;
     void *step_user;
+    advrob_compress_score_fn score;
+    void *score_user;
 };
 
 int32_t ar_compressor_count(void);
@@ -59,19 +64,6 @@ int32_t ar_compressor_run(const advrob_compressor *compressor, const advrob_mode
                           const advrob_dataset *calibration, advrob_model **out);
 int32_t ar_compressor_plan(const advrob_compressor *compressor, const advrob_model *model,
                            const advrob_dataset *calibration, ar_buffer *text);
-
-/* ranges.c: the ranges that values take on calibration images. */
-typedef struct ar_range {
-    bool wanted;
-    double low, high;   /* seen */
-    int64_t *histogram; /* [AR_RANGE_BINS] between low and high */
-} ar_range;
-enum { AR_RANGE_BINS = 2048 };
-
-/* Fills ranges[node] of the wanted values over the first `images` of data; histograms are filled
- * where they are not NULL, from the low and high that are then already known. */
-int32_t ar_ranges_observe(advrob_model *model, const advrob_dataset *data, int64_t images,
-                          ar_range *ranges);
 
 #define AR_COMPRESSOR(name) extern const ar_compressor ar_compressor_##name;
 #include "compressors.inc"
