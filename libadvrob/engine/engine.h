@@ -96,6 +96,9 @@ int32_t ar_engine_room_take(advrob_engine *engine, ar_engine_room **out);
 void ar_engine_room_give(advrob_engine *engine, ar_engine_room *room); /* NULL is fine */
 void ar_engine_run_tile(const advrob_engine *engine, ar_engine_room *room, int32_t count,
                         const float *x, float *logits);
+/* Layer i alone, of `lanes` (8 or 16) images whose codes lie in the room. */
+void ar_engine_run_layer(const advrob_engine *engine, ar_engine_room *room, int32_t i,
+                         int32_t lanes);
 
 /* target.c: what an attack sees. `gradients`: the quantized model that the engine was lowered from,
  * for straight-through gradients; NULL: none. */

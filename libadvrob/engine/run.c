@@ -144,18 +144,22 @@ static void load_bytes(const advrob_engine *engine, ar_engine_room *room, int32_
         }
 }
 
+void ar_engine_run_layer(const advrob_engine *engine, ar_engine_room *room, int32_t i,
+                         int32_t lanes) {
+    const ar_engine_layer *layer = &engine->layers[i];
+    if (layer->kind == AR_LAYER_GEMM)
+        run_gemm(engine, room, layer, lanes);
+    else if (layer->kind == AR_LAYER_MAX_POOL)
+        run_max_pool(engine, room, layer, lanes);
+    else if (layer->kind == AR_LAYER_PAD)
+        run_pad(engine, room, layer, lanes);
+    else
+        run_add(engine, room, layer, lanes);
+}
+
 static void run_layers(const advrob_engine *engine, ar_engine_room *room, int32_t lanes) {
-    for (int32_t i = 0; i < engine->layer_count; i++) {
-        const ar_engine_layer *layer = &engine->layers[i];
-        if (layer->kind == AR_LAYER_GEMM)
-            run_gemm(engine, room, layer, lanes);
-        else if (layer->kind == AR_LAYER_MAX_POOL)
-            run_max_pool(engine, room, layer, lanes);
-        else if (layer->kind == AR_LAYER_PAD)
-            run_pad(engine, room, layer, lanes);
-        else
-            run_add(engine, room, layer, lanes);
-    }
+    for (int32_t i = 0; i < engine->layer_count; i++)
+        ar_engine_run_layer(engine, room, i, lanes);
 }
 
 void ar_engine_run_tile(const advrob_engine *engine, ar_engine_room *room, int32_t count,

@@ -16,6 +16,10 @@ LOOPS = {**PYTORCH,
 TRAINING = {'PyTorch': torch(TRAINED)}
 FUSED = {'PyTorch': torch(PLAIN + tuple(f'fused+{words}' for words in PLAIN[1:]))}
 ENGINES = {'onnxruntime': [('onnxruntime', '')], 'OpenVINO': [('openvino', '')]}
+# Signs of activations and weights in a QDQ file: engines differ in which they like.
+SIGNS = ('u8s8', 's8s8')
+INTEGERS = {'onnxruntime': [('onnxruntime', signs) for signs in SIGNS],
+            'OpenVINO': [('openvino', signs) for signs in SIGNS]}
 # What PyTorch reached with 2 threads on another machine, whose FMA peak was 2 x 102 GFLOP/s: a row
 # that is far below it says that the peer was held back, not that we are fast.
 EXPECTED_AT = 2 * 102
@@ -48,12 +52,20 @@ class Job:
 
 EIGHT, PRUNED, RESNET, ROBUST = ('eight_layer_conv', 'eight_layer_conv_pruned', 'resnet18_cifar10',
                                  'robust')
+RESNET_PRUNED = 'resnet18_cifar10_pruned'
 CIFAR_EPSILON = 4 / 255
 
 
 def inference(net, name):
     return [Job(f'{name}, inference, batch {batch}', net, 'infer', ENGINES, batch=batch)
             for batch in (64, 1)]
+
+
+def integers(net, name, batches, **ours):
+    """Inference in 8 bits; ours: options of quant_ptq."""
+    said = ''.join(f', {key}={value}' for key, value in ours.items())
+    return [Job(f'{name}, int8{said}, batch {batch}', net, 'int8', INTEGERS, batch=batch, ours=ours)
+            for batch in batches]
 
 
 def resnet_steps(**changes):
@@ -78,6 +90,12 @@ WORKLOADS = {
     'resnet_finetune': [resnet_steps()],
     'inference': inference(EIGHT, 'EightLayerConv'),
     'resnet_inference': inference(RESNET, 'ResNet-18'),
+    'int8': [*integers(EIGHT, 'EightLayerConv', (64, 1), activation_bits=7),
+             *integers(PRUNED, 'EightLayerConv pruned 0.5', (64, 1), activation_bits=7),
+             *integers(EIGHT, 'EightLayerConv', (64,), activation_bits=8)],
+    'resnet_int8': [*integers(RESNET, 'ResNet-18', (64, 1), activation_bits=7),
+                    *integers(RESNET_PRUNED, 'ResNet-18 pruned 0.5', (64, 1), activation_bits=7),
+                    *integers(RESNET, 'ResNet-18', (64,), activation_bits=8)],
     # Memory does not hang on the number of the attack's steps.
     'memory': [resnet_steps(title='ResNet-18, fine-tuning step, frozen statistics: growth of memory',
                             kind='memory', statistics='frozen', steps=2,
