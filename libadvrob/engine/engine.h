@@ -35,7 +35,6 @@ typedef struct ar_engine_layer {
     int32_t classes;   /* of pixels, as a border bias has them; or 1 */
     float *scale;      /* [outputs]: code, or logit, of a sum */
     int32_t low, high; /* codes that come out */
-    bool narrow;       /* products of pairs fit 16 bits */
     /* What is made of it for this machine. */
     void *packed;
     int32_t *first, *bias_class, *bias_padded;
@@ -77,8 +76,8 @@ void ar_engine_release(advrob_engine *engine); /* NULL is fine */
 int32_t ar_engine_new(advrob_context *ctx, ar_shape shape, advrob_engine **out);
 int32_t ar_engine_prepare(advrob_engine *engine);
 
-/* Whether no sum of a gemm can leave int32; E_RANGE names layer and output. Sets `narrow`. */
-int32_t ar_engine_check_sums(const advrob_engine *engine, ar_engine_layer *layer);
+/* Whether no sum of a gemm can leave int32; E_RANGE names layer and output. */
+int32_t ar_engine_check_sums(const advrob_engine *engine, const ar_engine_layer *layer);
 
 /* file.c: E_FORMAT for any bytes that are no engine of this version, E_RANGE for one whose sums do
  * not fit; E_IO. */

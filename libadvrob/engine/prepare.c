@@ -76,6 +76,7 @@ static int32_t prepare_gemm(advrob_engine *engine, ar_engine_layer *layer) {
     const ar_kernels *kernels = engine->ctx->kernels;
     const int32_t outputs = layer->out.c, padded = (outputs + 3) / 4 * 4, q = quads(layer->in);
     const int32_t taps = layer->window.kernel[0] * layer->window.kernel[1], rows = taps * q;
+    const int32_t high = engine->values[layer->input].high;
     void *block = NULL;
     size_t bytes = 0;
     if (!ar_mul((size_t)outputs * 4, (size_t)rows, &bytes))
@@ -87,8 +88,8 @@ static int32_t prepare_gemm(advrob_engine *engine, ar_engine_layer *layer) {
             for (int32_t t = 0; t < taps; t++)
                 w[((int64_t)o * rows + t * q + c / 4) * 4 + c % 4] =
                     layer->weights[((int64_t)o * layer->in.c + c) * taps + t];
-    AR_TRY(take(engine, kernels->qgemm_size(outputs, rows, layer->narrow), 1, &layer->packed));
-    kernels->qgemm_pack(outputs, rows, layer->narrow, w, layer->packed);
+    AR_TRY(take(engine, kernels->qgemm_size(outputs, rows, high), 1, &layer->packed));
+    kernels->qgemm_pack(outputs, rows, high, w, layer->packed);
     AR_TRY(take(engine, (size_t)padded, sizeof(float), &layer->scale_padded));
     memcpy(layer->scale_padded, layer->scale, sizeof(float) * (size_t)outputs);
     AR_TRY(take(engine, (size_t)padded * (size_t)layer->classes, sizeof(int32_t),
@@ -138,17 +139,13 @@ static int32_t plan(advrob_engine *engine) {
     return ADVROB_OK;
 }
 
-int32_t ar_engine_check_sums(const advrob_engine *engine, ar_engine_layer *layer) {
+int32_t ar_engine_check_sums(const advrob_engine *engine, const ar_engine_layer *layer) {
     const int64_t per = (int64_t)layer->in.c * layer->window.kernel[0] * layer->window.kernel[1];
     const int32_t high = engine->values[layer->input].high;
-    int32_t largest = 0;
     for (int32_t o = 0; o < layer->out.c; o++) {
         int64_t reach = 0, bias = 0;
-        for (int64_t i = 0; i < per; i++) {
-            const int32_t w = abs(layer->weights[o * per + i]);
-            reach += w;
-            largest = w > largest ? w : largest;
-        }
+        for (int64_t i = 0; i < per; i++)
+            reach += abs(layer->weights[o * per + i]);
         for (int32_t k = 0; k < layer->classes; k++) {
             const int64_t b = llabs(layer->bias[(int64_t)k * layer->out.c + o]);
             bias = b > bias ? b : bias;
@@ -159,7 +156,6 @@ int32_t ar_engine_check_sums(const advrob_engine *engine, ar_engine_layer *layer
                             "engine: layer %s, output %d: sums reach %lld, expected less than 2^31",
                             layer->name, o, (long long)reach);
     }
-    layer->narrow = 2 * high * largest <= INT16_MAX;
     return ADVROB_OK;
 }
 

@@ -209,7 +209,7 @@ typedef struct ar_norm_call {
  * y's channels past the last are 0. */
 typedef struct ar_qgemm {
     int32_t lanes, pixels, outputs, rows; /* rows: quads of one output's weights */
-    bool narrow;                          /* |x[0] w[0] + x[1] w[1]| of any codes fits int16 */
+    int32_t x_high;                       /* x's codes are 0 to this, 1 to 255 */
     const uint8_t *x;
     const void *w;        /* packed by table->qgemm_pack */
     const int32_t *first; /* [pixels + 1] */
@@ -289,9 +289,10 @@ typedef struct ar_kernels {
     void (*sgd)(int64_t n, ar_real *w, ar_real *v, const ar_real *g, ar_real rate, ar_real momentum,
                 ar_real decay);
     /* Integers, the same bits at all levels. Weights [outputs][rows][4] to what qgemm takes, of
-     * qgemm_size bytes; `narrow` as there. */
-    size_t (*qgemm_size)(int32_t outputs, int32_t rows, bool narrow);
-    void (*qgemm_pack)(int32_t outputs, int32_t rows, bool narrow, const int8_t *w, void *packed);
+     * qgemm_size bytes; x_high as there. */
+    size_t (*qgemm_size)(int32_t outputs, int32_t rows, int32_t x_high);
+    void (*qgemm_pack)(int32_t outputs, int32_t rows, int32_t x_high, const int8_t *w,
+                       void *packed);
     void (*qgemm)(const ar_qgemm *call);
     void (*qmax_pool)(const ar_qpool *call);
     /* A tile of codes from floats [count][channels][pixels]: clamp(rint(x / scale[c]) + zero[c], 0,

@@ -38,8 +38,8 @@ void ar_store_f32_c(int32_t lanes, int32_t count, int32_t channels, int32_t pixe
                     const ar_real *tile, const ar_real *scale, float *x);
 void ar_sgd_f32_c(int64_t n, ar_real *w, ar_real *v, const ar_real *g, ar_real rate,
                   ar_real momentum, ar_real decay);
-size_t ar_qgemm_size_c(int32_t outputs, int32_t rows, bool narrow);
-void ar_qgemm_pack_c(int32_t outputs, int32_t rows, bool narrow, const int8_t *w, void *packed);
+size_t ar_qgemm_size_c(int32_t outputs, int32_t rows, int32_t x_high);
+void ar_qgemm_pack_c(int32_t outputs, int32_t rows, int32_t x_high, const int8_t *w, void *packed);
 void ar_qgemm_c(const ar_qgemm *call);
 void ar_qmax_pool_c(const ar_qpool *call);
 void ar_qload_c(int32_t lanes, int32_t count, int32_t channels, int32_t pixels, const float *x,
@@ -85,8 +85,9 @@ void ar_store_f32_avx2(int32_t lanes, int32_t count, int32_t channels, int32_t p
                        const ar_real *tile, const ar_real *scale, float *x);
 void ar_sgd_f32_avx2(int64_t n, ar_real *w, ar_real *v, const ar_real *g, ar_real rate,
                      ar_real momentum, ar_real decay);
-size_t ar_qgemm_size_avx2(int32_t outputs, int32_t rows, bool narrow);
-void ar_qgemm_pack_avx2(int32_t outputs, int32_t rows, bool narrow, const int8_t *w, void *packed);
+size_t ar_qgemm_size_avx2(int32_t outputs, int32_t rows, int32_t x_high);
+void ar_qgemm_pack_avx2(int32_t outputs, int32_t rows, int32_t x_high, const int8_t *w,
+                        void *packed);
 void ar_qgemm_avx2(const ar_qgemm *call);
 void ar_qmax_pool_avx2(const ar_qpool *call);
 void ar_qload_avx2(int32_t lanes, int32_t count, int32_t channels, int32_t pixels, const float *x,

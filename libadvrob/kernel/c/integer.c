@@ -11,14 +11,14 @@ static int32_t up4(int32_t n) {
 }
 
 /* [block][row][output][4] */
-size_t ar_qgemm_size_c(int32_t outputs, int32_t rows, bool narrow) {
-    (void)narrow;
+size_t ar_qgemm_size_c(int32_t outputs, int32_t rows, int32_t x_high) {
+    (void)x_high;
     return (size_t)up4(outputs) * (size_t)rows * 4;
 }
 
-void ar_qgemm_pack_c(int32_t outputs, int32_t rows, bool narrow, const int8_t *w, void *packed) {
+void ar_qgemm_pack_c(int32_t outputs, int32_t rows, int32_t x_high, const int8_t *w, void *packed) {
     int8_t *out = packed;
-    (void)narrow;
+    (void)x_high;
     for (int32_t b = 0; b < outputs; b += BLOCK)
         for (int32_t r = 0; r < rows; r++)
             for (int32_t o = b; o < b + BLOCK; o++, out += 4) {

@@ -1,15 +1,14 @@
 /* The qgemm slot in AVX2: blocks of 4 outputs by vectors of 8 lanes, one int32 each.
  *
- * vpmaddubsw multiplies codes by weights and adds two products, but saturates at 16 bits. Where no
- * codes can make it so, it is the fastest way; with small weights several such sums are added in 16
- * bits before they are widened. Elsewhere codes are widened to 16 bits first. Integers do not
- * round, so the order of sums is free, and the epilogue rounds where the contract does: the same
- * bits. */
+ * vpmaddubsw multiplies codes by weights and adds two products, but saturates at 16 bits; packing
+ * (qgemm_pack_avx2.c) sees to it that it never does, and that several such sums can be added in 16
+ * bits before they are widened. Where that is not possible codes are widened to 16 bits first.
+ * Integers do not round, so the order of sums is free, and the epilogue rounds where the contract
+ * does: the same bits. */
 #include "kernel/x86/avx2.h"
+#include "kernel/x86/qgemm_avx2.h"
 
-#include <string.h>
-
-enum { BLOCK = 4 }; /* outputs of a block, channels of a quad */
+enum { BLOCK = AR_QGEMM_BLOCK, WORDS = AR_QGEMM_WORDS };
 
 typedef struct quad {
     int8_t w[4];
@@ -18,140 +17,6 @@ typedef struct quad {
 /* Pixels that go through a panel's weights before the next panel: the weights then stay in L1 and
  * the pixels' input in L2. */
 #define GROUP 28
-
-/* ---- packed weights ----
- *
- * The kinds of all blocks, then the blocks, of equal sizes. A block of bytes is [row][output][4].
- * Where only few of its rows could saturate, each of these is the sum of two that could not: the
- * second ones lie behind the block. A block of words is [row][output][2][2], channels 0 and 2, then
- * 1 and 3, as even and odd bytes of the codes are widened. */
-
-/* Of a block: how many sums of two products fit 16 bits together (1, 2 or 4), or these. */
-enum { WORDS = 0, SPLIT = -1 };
-
-/* A split block's second rows: those of rows [r, s) are [start[r], start[s]). */
-typedef struct seconds {
-    const int8_t *rows; /* [row][output][4] */
-    const int32_t *start, *row;
-} seconds;
-
-static int32_t blocks_of(int32_t outputs) {
-    return outputs / BLOCK + (outputs % BLOCK != 0);
-}
-
-INLINE int64_t kinds_size(int32_t outputs) {
-    return ((int64_t)blocks_of(outputs) * 4 + 63) / 64 * 64;
-}
-
-/* Of a block: words, which a split one does not fill, or bytes alone. */
-INLINE int64_t block_size(int32_t rows, bool narrow) {
-    return (int64_t)rows * BLOCK * (narrow ? 4 : 8);
-}
-
-/* A split block has at most this many second rows: its 16 bytes a row, 4 (rows + 1) of starts and
- * 20 for each of these fit the 32 a row of words. More would be slower than words. */
-INLINE int32_t most_seconds(int32_t rows) {
-    return rows / 4;
-}
-
-INLINE ptrdiff_t starts_at(int32_t rows) {
-    return (ptrdiff_t)rows * BLOCK * 4;
-}
-
-INLINE seconds seconds_of(const int8_t *block, int32_t rows) {
-    const int32_t *start = (const void *)(block + starts_at(rows)), *row = start + rows + 1;
-    return (seconds){(const void *)(row + most_seconds(rows)), start, row};
-}
-
-size_t ar_qgemm_size_avx2(int32_t outputs, int32_t rows, bool narrow) {
-    return (size_t)(kinds_size(outputs) + blocks_of(outputs) * block_size(rows, narrow));
-}
-
-/* The part of each of a pair of weights that no codes make saturate: 255 * 128 fits. What is left
- * is such a pair too. */
-static void pair_split(const int8_t *w, int8_t *safe) {
-    const int32_t sum = w[0] + w[1];
-    const bool fits = (w[0] < 0) != (w[1] < 0) || (sum >= -128 && sum <= 128);
-    safe[0] = (int8_t)(fits ? w[0] : w[0] / 2);
-    safe[1] = (int8_t)(fits ? w[1] : w[1] / 2);
-}
-
-static void row_split(const int8_t *row, int8_t *safe) {
-    for (int32_t i = 0; i < BLOCK * 4; i += 2)
-        pair_split(row + i, safe + i);
-}
-
-/* Any `depth` rows that follow each other: the sums of their weights above 0 and of those below are
- * at most 128. */
-static bool fits_depth(const int8_t *block, int32_t rows, int32_t depth) {
-    for (int32_t r = 0; r < rows; r++)
-        for (int32_t i = 0; i < BLOCK * 4; i += 2) {
-            int32_t above = 0, below = 0;
-            for (int32_t j = 0; j < depth * 2 && r + j / 2 < rows; j++) {
-                const int32_t w = block[(r + j / 2) * BLOCK * 4 + i + j % 2];
-                above += w > 0 ? w : 0;
-                below += w < 0 ? w : 0;
-            }
-            if (above > 128 || below < -128) return false;
-        }
-    return true;
-}
-
-static int32_t kind_of(const int8_t *block, int32_t rows, bool narrow) {
-    int32_t count = 0;
-    for (int32_t depth = 4; depth > 0; depth /= 2)
-        if (fits_depth(block, rows, depth)) return depth;
-    if (narrow) return 1;
-    for (int32_t r = 0; r < rows; r++) {
-        int8_t safe[BLOCK * 4];
-        row_split(block + r * BLOCK * 4, safe);
-        count += memcmp(safe, block + r * BLOCK * 4, sizeof safe) != 0;
-    }
-    return count <= most_seconds(rows) ? SPLIT : WORDS;
-}
-
-static void split(int8_t *block, int32_t rows) {
-    int32_t *start = (void *)(block + starts_at(rows));
-    int32_t *row = start + rows + 1;
-    int8_t *second = (void *)(row + most_seconds(rows));
-    start[0] = 0;
-    for (int32_t r = 0; r < rows; r++) {
-        int8_t safe[BLOCK * 4], *w = block + r * BLOCK * 4;
-        start[r + 1] = start[r];
-        row_split(w, safe);
-        if (memcmp(safe, w, sizeof safe) == 0) continue;
-        row[start[r]] = r;
-        for (int32_t i = 0; i < BLOCK * 4; i++)
-            second[start[r] * BLOCK * 4 + i] = (int8_t)(w[i] - safe[i]);
-        memcpy(w, safe, sizeof safe);
-        start[r + 1]++;
-    }
-}
-
-/* From bytes in place: from the last, as words take more room. */
-static void widen(int8_t *block, int32_t rows) {
-    for (int32_t i = rows * BLOCK - 1; i >= 0; i--) {
-        int8_t w[4];
-        memcpy(w, block + i * 4, sizeof w);
-        const int16_t words[4] = {w[0], w[2], w[1], w[3]};
-        memcpy(block + i * 8, words, sizeof words);
-    }
-}
-
-void ar_qgemm_pack_avx2(int32_t outputs, int32_t rows, bool narrow, const int8_t *w, void *packed) {
-    int32_t *kinds = packed;
-    int8_t *block = (int8_t *)packed + kinds_size(outputs);
-    memset(packed, 0, ar_qgemm_size_avx2(outputs, rows, narrow));
-    for (int32_t b = 0; b < blocks_of(outputs); b++, block += block_size(rows, narrow)) {
-        for (int32_t j = 0; j < BLOCK && b * BLOCK + j < outputs; j++)
-            for (int32_t r = 0; r < rows; r++)
-                memcpy(block + (r * BLOCK + j) * 4, w + ((int64_t)(b * BLOCK + j) * rows + r) * 4,
-                       4);
-        kinds[b] = kind_of(block, rows, narrow);
-        if (kinds[b] == SPLIT) split(block, rows);
-        if (kinds[b] == WORDS) widen(block, rows);
-    }
-}
 
 /* ---- products ---- */
 
@@ -328,14 +193,14 @@ INLINE void panel(const ar_qgemm *given, const int8_t *w, int32_t o, int32_t p, 
                   const int32_t width, const int32_t units, const int32_t kind) {
     const ar_qgemm copy = *given, *call = &copy; /* whose fields a byte of y cannot change */
     const int32_t lanes = kind == WORDS ? call->lanes : units * 8;
-    const int32_t padded = blocks_of(call->outputs) * BLOCK, step = lanes * 4;
-    const ptrdiff_t size = (ptrdiff_t)block_size(call->rows, call->narrow);
+    const int32_t padded = ar_qgemm_blocks(call->outputs) * BLOCK, step = lanes * 4;
+    const ptrdiff_t size = ar_qgemm_block_size(call->rows, call->x_high);
     const int32_t row_size = BLOCK * (kind == WORDS ? 8 : 4);
-    seconds more = {0};
+    const ar_qgemm_seconds more = ar_qgemm_seconds_of(call->rows, call->x_high);
+    const int32_t *start = (const void *)(w + more.start), *whose = (const void *)(w + more.row);
     const int32_t *bias = call->bias + o;
     __m256i a[12];
 
-    if (kind == SPLIT) more = seconds_of(w, call->rows);
     if (call->bias_class != NULL) bias += (ptrdiff_t)call->bias_class[p] * padded;
     UNROLL
     for (int32_t i = 0; i < width * BLOCK * units; i++)
@@ -353,10 +218,10 @@ INLINE void panel(const ar_qgemm *given, const int8_t *w, int32_t o, int32_t p, 
                 add_word_rows(a, x, row, size, width);
             else
                 add_row(a, x, row, units);
-        if (kind == SPLIT)
-            for (int32_t r = more.start[s.w]; r < more.start[s.w + s.k]; r++)
-                add_row(a, begin + (ptrdiff_t)(more.row[r] - s.w) * step,
-                        more.rows + (ptrdiff_t)r * row_size, units);
+        if (kind != WORDS)
+            for (int32_t r = start[s.w]; r < start[s.w + s.k]; r++)
+                add_row(a, begin + (ptrdiff_t)(whose[r] - s.w) * step,
+                        w + more.w + (ptrdiff_t)r * row_size, units);
     }
     UNROLL
     for (int32_t i = 0; i < width * units; i++) {
@@ -425,16 +290,11 @@ static __attribute__((noinline)) void bytes4(const ar_qgemm *call, const int8_t 
     bytes(call, w, o, pixels, 4);
 }
 
-static __attribute__((noinline)) void bytes_split(const ar_qgemm *call, const int8_t *w, int32_t o,
-                                                  ar_span pixels) {
-    bytes(call, w, o, pixels, SPLIT);
-}
-
 void ar_qgemm_avx2(const ar_qgemm *call) {
-    const ar_span blocks = ar_span_of(call->blocks, blocks_of(call->outputs));
-    const int64_t size = block_size(call->rows, call->narrow);
+    const ar_span blocks = ar_span_of(call->blocks, ar_qgemm_blocks(call->outputs));
+    const ptrdiff_t size = ar_qgemm_block_size(call->rows, call->x_high);
     const int32_t *kinds = call->w;
-    const int8_t *first = (const int8_t *)call->w + kinds_size(call->outputs);
+    const int8_t *first = (const int8_t *)call->w + ar_qgemm_kinds_size(call->outputs);
     for (int32_t p = 0; p < call->pixels; p += GROUP) {
         const ar_span pixels = {p, call->pixels - p < GROUP ? call->pixels : p + GROUP};
         for (int32_t b = blocks.begin, n; b < blocks.end; b += n) {
@@ -444,8 +304,6 @@ void ar_qgemm_avx2(const ar_qgemm *call) {
                 n++;
             if (kind == WORDS)
                 (n == 3 ? words3 : n == 2 ? words2 : words1)(call, w, b * BLOCK, pixels);
-            else if (kind == SPLIT)
-                bytes_split(call, w, b * BLOCK, pixels);
             else
                 (kind == 4 ? bytes4 : kind == 2 ? bytes2 : bytes1)(call, w, b * BLOCK, pixels);
         }
