@@ -37,6 +37,7 @@ typedef struct ar_engine_layer {
     int32_t low, high; /* codes that come out */
     /* What is made of it for this machine. */
     void *packed;
+    int32_t stem; /* quads of a window's row side by side; 0: a tap has quads of its own */
     int32_t *first, *bias_class, *bias_padded;
     float *scale_padded;
     ar_segment *segments;
@@ -62,6 +63,7 @@ struct advrob_engine {
     ar_engine_layer *layers;
     int32_t layer_count;
     size_t room, sums;    /* bytes of a workspace for 16 images; where the logits' sums lie in it */
+    size_t stem;          /* and the rows of a first layer's windows */
     pthread_mutex_t lock; /* guards `spare` */
     ar_engine_room *spare;
 };
@@ -75,6 +77,13 @@ void ar_engine_release(advrob_engine *engine); /* NULL is fine */
 /* prepare.c: an empty engine; memory plan, lists and packed weights of a lowered or loaded one. */
 int32_t ar_engine_new(advrob_context *ctx, ar_shape shape, advrob_engine **out);
 int32_t ar_engine_prepare(advrob_engine *engine);
+
+/* stem.c: quads of a window's row side by side, 0 where that is no gain; their bytes for 16 images;
+ * the segments of an output pixel (into NULL: none), returns how many; the tile of them. */
+int32_t ar_stem_quads(const ar_engine_layer *layer);
+size_t ar_stem_bytes(const ar_engine_layer *layer);
+int32_t ar_stem_list(const ar_engine_layer *layer, int32_t y, int32_t x, ar_segment *out);
+void ar_stem_gather(const ar_engine_layer *layer, int32_t lanes, const uint8_t *x, uint8_t *y);
 
 /* Whether no sum of a gemm can leave int32; E_RANGE names layer and output. */
 int32_t ar_engine_check_sums(const advrob_engine *engine, const ar_engine_layer *layer);

@@ -33,13 +33,21 @@ static uint8_t *codes(const advrob_engine *engine, const ar_engine_room *room, i
 
 static void run_gemm(const advrob_engine *engine, ar_engine_room *room,
                      const ar_engine_layer *layer, int32_t lanes) {
-    const int32_t taps = layer->window.kernel[0] * layer->window.kernel[1];
+    const int32_t *kernel = layer->window.kernel;
+    const uint8_t *x = codes(engine, room, layer->input);
+    int32_t rows = kernel[0] * kernel[1] * ((layer->in.c + 3) / 4);
+    if (layer->stem > 0) {
+        uint8_t *tile = room->memory + engine->stem;
+        ar_stem_gather(layer, lanes, x, tile);
+        x = tile;
+        rows = kernel[0] * layer->stem;
+    }
     ar_qgemm call = {.lanes = lanes,
                      .pixels = ar_shape_pixels(layer->out),
                      .outputs = layer->out.c,
-                     .rows = taps * ((layer->in.c + 3) / 4),
+                     .rows = rows,
                      .x_high = engine->values[layer->input].high,
-                     .x = codes(engine, room, layer->input),
+                     .x = x,
                      .w = layer->packed,
                      .first = layer->first,
                      .segments = layer->segments,

@@ -1,0 +1,57 @@
+/* The first layer of a net of few channels. A quad has room for 4 channels, of which an image of
+ * one fills a quarter; so the taps of a window's row lie side by side in quads instead, once for
+ * each of its places: a tile [rows][places][quads][lanes][4], made before the layer runs. */
+#include <string.h>
+
+#include "engine.h"
+
+static int32_t quads_of(int32_t bytes) {
+    return bytes / 4 + (bytes % 4 != 0);
+}
+
+int32_t ar_stem_quads(const ar_engine_layer *layer) {
+    const int32_t taps = layer->window.kernel[1], c = layer->in.c;
+    if (layer->kind != AR_LAYER_GEMM || layer->input != 0 || layer->window.dilation[1] != 1)
+        return 0;
+    const int32_t own = quads_of(taps * c);
+    return own < taps * quads_of(c) ? own : 0;
+}
+
+size_t ar_stem_bytes(const ar_engine_layer *layer) {
+    return (size_t)layer->in.h * (size_t)layer->out.w * (size_t)layer->stem * 4 * AR_MAX_LANES;
+}
+
+int32_t ar_stem_list(const ar_engine_layer *layer, int32_t y, int32_t x, ar_segment *out) {
+    const ar_attributes *a = &layer->window;
+    const int32_t q = layer->stem;
+    int32_t begin, end, count = 0;
+    ar_window_range(a, 0, y, layer->in.h, &begin, &end);
+    for (int32_t ky = begin; ky < end; ky++, count++) {
+        const int32_t row = y * a->stride[0] - a->padding[0] + ky * a->dilation[0];
+        if (out != NULL) out[count] = (ar_segment){(row * layer->out.w + x) * q, ky * q, q};
+    }
+    return count;
+}
+
+/* A tap outside the image has the code 0, which adds nothing, as one that is left out. */
+void ar_stem_gather(const ar_engine_layer *layer, int32_t lanes, const uint8_t *x, uint8_t *y) {
+    const ar_attributes *a = &layer->window;
+    const int32_t c = layer->in.c, from = quads_of(c) * lanes * 4, to = layer->stem * lanes * 4;
+    for (int32_t row = 0; row < layer->in.h; row++)
+        for (int32_t place = 0; place < layer->out.w; place++, y += to) {
+            int32_t begin, end;
+            ar_window_range(a, 1, place, layer->in.w, &begin, &end);
+            memset(y, 0, (size_t)to);
+            for (int32_t kx = begin; kx < end; kx++) {
+                const int32_t column = place * a->stride[1] - a->padding[1] + kx;
+                const uint8_t *pixel = x + (int64_t)(row * layer->in.w + column) * from;
+                for (int32_t k = 0; k < c; k++) {
+                    const uint8_t *in = pixel + k / 4 * lanes * 4 + k % 4;
+                    const int32_t at = kx * c + k;
+                    uint8_t *out = y + at / 4 * lanes * 4 + at % 4;
+                    for (int32_t l = 0; l < lanes; l++)
+                        out[l * 4] = in[l * 4];
+                }
+            }
+        }
+}
