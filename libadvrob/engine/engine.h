@@ -62,6 +62,7 @@ struct advrob_engine {
     int32_t value_count; /* value 0 is the input */
     ar_engine_layer *layers;
     int32_t layer_count;
+    bool keep;            /* no value takes another's room: all can be read after a run */
     size_t room, sums;    /* bytes of a workspace for 16 images; where the logits' sums lie in it */
     size_t stem;          /* and the rows of a first layer's windows */
     pthread_mutex_t lock; /* guards `spare` */
@@ -71,6 +72,9 @@ struct advrob_engine {
 /* lower.c: E_UNSUPPORTED names the node that has no integer form, E_RANGE one whose sums do not fit
  * 32 bits. */
 int32_t ar_engine_create(advrob_model *model, advrob_engine **out);
+/* From a program of the whole model. value [nodes]: gets the values that quantization points make,
+ * -1 where there is none, and the engine keeps them all; NULL: not wanted. */
+int32_t ar_engine_lower(const struct ar_program *program, int32_t *value, advrob_engine **out);
 void ar_engine_retain(advrob_engine *engine);
 void ar_engine_release(advrob_engine *engine); /* NULL is fine */
 
@@ -107,6 +111,13 @@ void ar_engine_run_tile(const advrob_engine *engine, ar_engine_room *room, int32
 /* Layer i alone, of `lanes` (8 or 16) images whose codes lie in the room. */
 void ar_engine_run_layer(const advrob_engine *engine, ar_engine_room *room, int32_t i,
                          int32_t lanes);
+
+/* The layers alone, in a tile of 8 or 16 lanes. */
+void ar_engine_run_layers(const advrob_engine *engine, uint8_t *memory, int32_t lanes,
+                          int32_t count, const float *x);
+
+/* exact.c: the engine inside a fake-quantized model (simulate = exact). */
+extern const struct ar_integers ar_engine_integers;
 
 /* target.c: what an attack sees. `gradients`: the quantized model that the engine was lowered from,
  * for straight-through gradients; NULL: none. */
