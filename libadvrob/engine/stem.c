@@ -1,6 +1,7 @@
 /* The first layer of a net of few channels. A quad has room for 4 channels, of which an image of
  * one fills a quarter; so the taps of a window's row lie side by side in quads instead, once for
- * each of its places: a tile [rows][places][quads][lanes][4], made before the layer runs. */
+ * each of its places: a tile [places][rows][quads][lanes][4], made before the layer runs. A
+ * window's rows then lie side by side too. */
 #include <string.h>
 
 #include "engine.h"
@@ -26,9 +27,10 @@ int32_t ar_stem_list(const ar_engine_layer *layer, int32_t y, int32_t x, ar_segm
     const int32_t q = layer->stem;
     int32_t begin, end, count = 0;
     ar_window_range(a, 0, y, layer->in.h, &begin, &end);
-    for (int32_t ky = begin; ky < end; ky++, count++) {
+    const int32_t side = a->dilation[0] == 1 ? end - begin : 1; /* rows of one segment */
+    for (int32_t ky = begin; ky < end; ky += side, count++) {
         const int32_t row = y * a->stride[0] - a->padding[0] + ky * a->dilation[0];
-        if (out != NULL) out[count] = (ar_segment){(row * layer->out.w + x) * q, ky * q, q};
+        if (out != NULL) out[count] = (ar_segment){(x * layer->in.h + row) * q, ky * q, side * q};
     }
     return count;
 }
@@ -37,10 +39,10 @@ int32_t ar_stem_list(const ar_engine_layer *layer, int32_t y, int32_t x, ar_segm
 void ar_stem_gather(const ar_engine_layer *layer, int32_t lanes, const uint8_t *x, uint8_t *y) {
     const ar_attributes *a = &layer->window;
     const int32_t c = layer->in.c, from = quads_of(c) * lanes * 4, to = layer->stem * lanes * 4;
-    for (int32_t row = 0; row < layer->in.h; row++)
-        for (int32_t place = 0; place < layer->out.w; place++, y += to) {
-            int32_t begin, end;
-            ar_window_range(a, 1, place, layer->in.w, &begin, &end);
+    for (int32_t place = 0; place < layer->out.w; place++) {
+        int32_t begin, end;
+        ar_window_range(a, 1, place, layer->in.w, &begin, &end);
+        for (int32_t row = 0; row < layer->in.h; row++, y += to) {
             memset(y, 0, (size_t)to);
             for (int32_t kx = begin; kx < end; kx++) {
                 const int32_t column = place * a->stride[1] - a->padding[1] + kx;
@@ -54,4 +56,5 @@ void ar_stem_gather(const ar_engine_layer *layer, int32_t lanes, const uint8_t *
                 }
             }
         }
+    }
 }

@@ -204,7 +204,7 @@ typedef struct ar_norm_call {
  *     y[p][o][l] = clamp(rint(v) + zero, low, high)
  *
  * Each operation on floats is rounded once, in the order written, and rint takes ties to even: the
- * same bits at all levels. low <= high are codes, |zero| is below 2^22. Outputs are cut into blocks
+ * same bits at all levels. low <= high are codes, |zero| is at most 255. Outputs are cut into blocks
  * of 4, the last filled up with weights of 0; bias (each of its rows), scale and sums have as many;
  * y's channels past the last are 0. */
 typedef struct ar_qgemm {

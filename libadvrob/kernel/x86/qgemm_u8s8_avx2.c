@@ -151,14 +151,40 @@ INLINE void add_4_rows(__m256i *a, const uint8_t *x, const int8_t *row, const in
 
 /* ---- panels ---- */
 
-/* The codes of 4 outputs and 8 lanes as they lie in y. Clamped before they are rounded, as floats,
- * which any value fits; low - zero and high - zero are integers, so the code is the same. A NaN is
- * low. The zero point is then added to all 4 bytes at once. */
+/* What all panels of a group of pixels share: a copy of the call, which no byte of y can change. */
+typedef struct panels {
+    ar_qgemm call;
+    const int8_t *w; /* of the first block */
+    int32_t o;       /* its first output */
+    int32_t padded;
+    ptrdiff_t size; /* of a block */
+    const int32_t *start, *whose;
+    const int8_t *second;
+} panels;
+
+INLINE panels panels_of(const ar_qgemm *call, const int8_t *w, int32_t o) {
+    const ar_qgemm_seconds more = ar_qgemm_seconds_of(call->rows, call->x_high);
+    return (panels){.call = *call,
+                    .w = w,
+                    .o = o,
+                    .padded = ar_qgemm_blocks(call->outputs) * BLOCK,
+                    .size = ar_qgemm_block_size(call->rows, call->x_high),
+                    .start = (const void *)(w + more.start),
+                    .whose = (const void *)(w + more.row),
+                    .second = w + more.w};
+}
+
+/* The codes of 4 outputs and 8 lanes as they lie in y. What is too large is clamped as a float,
+ * which any value fits; high - zero is an integer, so the code is the same. What is too small, or a
+ * NaN, becomes an int that saturates downwards from there on. */
 INLINE __m256i requantise(const ar_qgemm *call, int32_t o, int64_t at, const __m256i *a,
                           const int32_t units) {
-    const __m256 low = _mm256_set1_ps((float)(call->low - call->zero));
     const __m256 high = _mm256_set1_ps((float)(call->high - call->zero));
-    __m256i codes = _mm256_set1_epi32((int32_t)(0x01010101u * (uint32_t)call->zero));
+    const __m256i zero = _mm256_set1_epi16((int16_t)call->zero);
+    const __m256i low = _mm256_set1_epi8((int8_t)call->low);
+    const __m256i turn = _mm256_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15, 0,
+                                          4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    __m256i q[BLOCK];
     __m256 v[BLOCK];
     UNROLL
     for (int32_t j = 0; j < BLOCK; j++)
@@ -166,20 +192,22 @@ INLINE __m256i requantise(const ar_qgemm *call, int32_t o, int64_t at, const __m
                              _mm256_broadcast_ss(call->scale + o + j));
     if (call->residual != NULL) {
         const __m256i other = load(call->residual + at), byte = _mm256_set1_epi32(255);
-        const __m256i zero = _mm256_set1_epi32(call->residual_zero);
+        const __m256i none = _mm256_set1_epi32(call->residual_zero);
         const __m256 scale = _mm256_set1_ps(call->residual_scale);
         UNROLL
         for (int32_t j = 0; j < BLOCK; j++) {
             __m256i r = _mm256_and_si256(_mm256_srli_epi32(other, 8 * j), byte);
-            r = _mm256_sub_epi32(r, zero);
+            r = _mm256_sub_epi32(r, none);
             v[j] = _mm256_add_ps(v[j], _mm256_mul_ps(_mm256_cvtepi32_ps(r), scale));
         }
     }
     UNROLL
-    for (int32_t j = 0; j < BLOCK; j++) {
-        const __m256i q = _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(v[j], low), high));
-        codes = _mm256_add_epi32(codes, _mm256_slli_epi32(q, 8 * j));
-    }
+    for (int32_t j = 0; j < BLOCK; j++) /* of min's operands a NaN comes out if it is the second */
+        q[j] = _mm256_cvtps_epi32(_mm256_min_ps(high, v[j]));
+    const __m256i front = _mm256_adds_epi16(_mm256_packs_epi32(q[0], q[1]), zero);
+    const __m256i back = _mm256_adds_epi16(_mm256_packs_epi32(q[2], q[3]), zero);
+    __m256i codes = _mm256_max_epu8(_mm256_packus_epi16(front, back), low);
+    codes = _mm256_shuffle_epi8(codes, turn);
     if (o + BLOCK > call->outputs) {
         const uint32_t inside = UINT32_MAX >> 8 * (o + BLOCK - call->outputs);
         codes = _mm256_and_si256(codes, _mm256_set1_epi32((int32_t)inside));
@@ -187,51 +215,44 @@ INLINE __m256i requantise(const ar_qgemm *call, int32_t o, int64_t at, const __m
     return codes;
 }
 
-/* `width` blocks of a kind, outputs from o, by `units` vectors of 8 lanes, from vector `from` on,
- * of pixel p. */
-INLINE void panel(const ar_qgemm *given, const int8_t *w, int32_t o, int32_t p, int32_t from,
-                  const int32_t width, const int32_t units, const int32_t kind) {
-    const ar_qgemm copy = *given, *call = &copy; /* whose fields a byte of y cannot change */
-    const int32_t lanes = kind == WORDS ? call->lanes : units * 8;
-    const int32_t padded = ar_qgemm_blocks(call->outputs) * BLOCK, step = lanes * 4;
-    const ptrdiff_t size = ar_qgemm_block_size(call->rows, call->x_high);
+/* `width` blocks of a kind by `units` vectors of 8 lanes, from vector `from` on, of pixel p. */
+INLINE void panel(const panels *all, int32_t p, int32_t from, const int32_t width,
+                  const int32_t units, const int32_t kind) {
+    const ar_qgemm *call = &all->call;
+    const int32_t lanes = kind == WORDS ? call->lanes : units * 8, step = lanes * 4;
     const int32_t row_size = BLOCK * (kind == WORDS ? 8 : 4);
-    const ar_qgemm_seconds more = ar_qgemm_seconds_of(call->rows, call->x_high);
-    const int32_t *start = (const void *)(w + more.start), *whose = (const void *)(w + more.row);
-    const int32_t *bias = call->bias + o;
+    const int32_t *bias = call->bias + all->o;
     __m256i a[12];
 
-    if (call->bias_class != NULL) bias += (ptrdiff_t)call->bias_class[p] * padded;
+    if (call->bias_class != NULL) bias += (ptrdiff_t)call->bias_class[p] * all->padded;
     UNROLL
     for (int32_t i = 0; i < width * BLOCK * units; i++)
         a[i] = _mm256_set1_epi32(bias[i / units]);
     for (int32_t i = call->first[p]; i < call->first[p + 1]; i++) {
         const ar_segment s = call->segments[i];
         const uint8_t *begin = call->x + (ptrdiff_t)s.x * step + from * 32, *x = begin;
-        const int8_t *row = w + (ptrdiff_t)s.w * row_size;
+        const int8_t *row = all->w + (ptrdiff_t)s.w * row_size;
         int32_t k = s.k;
         if (kind != WORDS)
             for (; k >= 4; k -= 4, x += 4 * units * 32, row += 4 * row_size)
                 add_4_rows(a, x, row, units, kind);
         for (; k > 0; k--, x += step, row += row_size)
             if (kind == WORDS)
-                add_word_rows(a, x, row, size, width);
+                add_word_rows(a, x, row, all->size, width);
             else
                 add_row(a, x, row, units);
         if (kind != WORDS)
-            for (int32_t r = start[s.w]; r < start[s.w + s.k]; r++)
-                add_row(a, begin + (ptrdiff_t)(whose[r] - s.w) * step,
-                        w + more.w + (ptrdiff_t)r * row_size, units);
+            for (int32_t r = all->start[s.w]; r < all->start[s.w + s.k]; r++)
+                add_row(a, begin + (ptrdiff_t)(all->whose[r] - s.w) * step,
+                        all->second + (ptrdiff_t)r * row_size, units);
     }
     UNROLL
     for (int32_t i = 0; i < width * units; i++) {
         const __m256i *own = a + i / units * BLOCK * units + i % units;
-        const int64_t first = (int64_t)p * padded + o + i / units * BLOCK;
-        const int32_t lane = (from + i % units) * 8;
+        const int32_t o = all->o + i / units * BLOCK, lane = (from + i % units) * 8;
+        const int64_t first = (int64_t)p * all->padded + o, at = first * lanes + lane * 4;
         if (call->sums == NULL) {
-            const int64_t at = first * lanes + lane * 4;
-            _mm256_storeu_si256((void *)(call->y + at),
-                                requantise(call, o + i / units * BLOCK, at, own, units));
+            _mm256_storeu_si256((void *)(call->y + at), requantise(call, o, at, own, units));
             continue;
         }
         UNROLL
@@ -243,20 +264,22 @@ INLINE void panel(const ar_qgemm *given, const int8_t *w, int32_t o, int32_t p, 
 /* Pixels of a group by a block of bytes. */
 INLINE void bytes(const ar_qgemm *call, const int8_t *w, int32_t o, ar_span pixels,
                   const int32_t kind) {
+    const panels all = panels_of(call, w, o);
     if (call->lanes == 16)
         for (int32_t p = pixels.begin; p < pixels.end; p++)
-            panel(call, w, o, p, 0, 1, 2, kind);
+            panel(&all, p, 0, 1, 2, kind);
     else
         for (int32_t p = pixels.begin; p < pixels.end; p++)
-            panel(call, w, o, p, 0, 1, 1, kind);
+            panel(&all, p, 0, 1, 1, kind);
 }
 
 /* By blocks of words: several at once, since each widens the codes. */
 INLINE void words(const ar_qgemm *call, const int8_t *w, int32_t o, ar_span pixels,
                   const int32_t width) {
+    const panels all = panels_of(call, w, o);
     for (int32_t p = pixels.begin; p < pixels.end; p++)
-        for (int32_t from = 0; from < call->lanes / 8; from++)
-            panel(call, w, o, p, from, width, 1, WORDS);
+        for (int32_t from = 0; from < all.call.lanes / 8; from++)
+            panel(&all, p, from, width, 1, WORDS);
 }
 
 /* One function for each of these, or else they share their registers' allocation. */
