@@ -87,7 +87,8 @@ int32_t ar_engine_prepare(advrob_engine *engine);
 int32_t ar_stem_quads(const ar_engine_layer *layer);
 size_t ar_stem_bytes(const ar_engine_layer *layer);
 int32_t ar_stem_list(const ar_engine_layer *layer, int32_t y, int32_t x, ar_segment *out);
-void ar_stem_gather(const ar_engine_layer *layer, int32_t lanes, const uint8_t *x, uint8_t *y);
+void ar_stem_gather(const ar_engine_layer *layer, const ar_kernels *kernels, int32_t lanes,
+                    const uint8_t *x, uint8_t *y);
 
 /* Whether no sum of a gemm can leave int32; E_RANGE names layer and output. */
 int32_t ar_engine_check_sums(const advrob_engine *engine, const ar_engine_layer *layer);

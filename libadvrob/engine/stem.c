@@ -1,9 +1,8 @@
 /* The first layer of a net of few channels. A quad has room for 4 channels, of which an image of
  * one fills a quarter; so the taps of a window's row lie side by side in quads instead, once for
  * each of its places: a tile [places][rows][quads][lanes][4], made before the layer runs. A
- * window's rows then lie side by side too. */
-#include <string.h>
-
+ * window's rows then lie side by side too. A tap outside the image has the code 0, which adds
+ * nothing, as one that is left out. */
 #include "engine.h"
 
 static int32_t quads_of(int32_t bytes) {
@@ -35,26 +34,18 @@ int32_t ar_stem_list(const ar_engine_layer *layer, int32_t y, int32_t x, ar_segm
     return count;
 }
 
-/* A tap outside the image has the code 0, which adds nothing, as one that is left out. */
-void ar_stem_gather(const ar_engine_layer *layer, int32_t lanes, const uint8_t *x, uint8_t *y) {
-    const ar_attributes *a = &layer->window;
-    const int32_t c = layer->in.c, from = quads_of(c) * lanes * 4, to = layer->stem * lanes * 4;
-    for (int32_t place = 0; place < layer->out.w; place++) {
-        int32_t begin, end;
-        ar_window_range(a, 1, place, layer->in.w, &begin, &end);
-        for (int32_t row = 0; row < layer->in.h; row++, y += to) {
-            memset(y, 0, (size_t)to);
-            for (int32_t kx = begin; kx < end; kx++) {
-                const int32_t column = place * a->stride[1] - a->padding[1] + kx;
-                const uint8_t *pixel = x + (int64_t)(row * layer->in.w + column) * from;
-                for (int32_t k = 0; k < c; k++) {
-                    const uint8_t *in = pixel + k / 4 * lanes * 4 + k % 4;
-                    const int32_t at = kx * c + k;
-                    uint8_t *out = y + at / 4 * lanes * 4 + at % 4;
-                    for (int32_t l = 0; l < lanes; l++)
-                        out[l * 4] = in[l * 4];
-                }
-            }
-        }
-    }
+void ar_stem_gather(const ar_engine_layer *layer, const ar_kernels *kernels, int32_t lanes,
+                    const uint8_t *x, uint8_t *y) {
+    const ar_qrows call = {.lanes = lanes,
+                           .channels = layer->in.c,
+                           .h = layer->in.h,
+                           .w = layer->in.w,
+                           .places = layer->out.w,
+                           .taps = layer->window.kernel[1],
+                           .stride = layer->window.stride[1],
+                           .padding = layer->window.padding[1],
+                           .quads = layer->stem,
+                           .x = x,
+                           .y = y};
+    kernels->qrows(&call);
 }

@@ -34,6 +34,9 @@ static const ar_kernels reference = {
     .qgemm_pack = ar_qgemm_pack_c,
     .qgemm = ar_qgemm_c,
     .qmax_pool = ar_qmax_pool_c,
+    .qadd = ar_qadd_c,
+    .qpad = ar_qpad_c,
+    .qrows = ar_qrows_c,
     .qload = ar_qload_c,
     .fma = ar_fma_f32_c,
 };
@@ -73,6 +76,9 @@ static const ar_kernels reference_cblas = {
     .qgemm_pack = ar_qgemm_pack_c,
     .qgemm = ar_qgemm_c,
     .qmax_pool = ar_qmax_pool_c,
+    .qadd = ar_qadd_c,
+    .qpad = ar_qpad_c,
+    .qrows = ar_qrows_c,
     .qload = ar_qload_c,
     .fma = ar_fma_f32_c,
 };
@@ -112,6 +118,9 @@ static const ar_kernels avx2 = {
     .qgemm_pack = ar_qgemm_pack_avx2,
     .qgemm = ar_qgemm_avx2,
     .qmax_pool = ar_qmax_pool_avx2,
+    .qadd = ar_qadd_avx2,
+    .qpad = ar_qpad_avx2,
+    .qrows = ar_qrows_avx2,
     .qload = ar_qload_avx2,
     .fma = ar_fma_f32_avx2,
 };

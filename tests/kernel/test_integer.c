@@ -471,7 +471,7 @@ static void test_ties(void **unused) {
         }
 }
 
-/* ---- pooling and images ---- */
+/* ---- between layers ---- */
 
 static void qmax_pool(const ar_kernels *k, int32_t lanes) {
     const int32_t pixels = between(1, 20);
@@ -504,6 +504,80 @@ static void qmax_pool(const ar_kernels *k, int32_t lanes) {
     drop();
 }
 
+static void qadd(const ar_kernels *k) {
+    const int32_t n = 32 * between(1, 9);
+    uint8_t *a = take((size_t)n, 64), *b = take((size_t)n, 64), *want = take((size_t)n, 64);
+    ar_qadd call = {n, a, b, between(0, 255), between(0, 255), number(), draw_scale()};
+    call.zero = between(0, 255);
+    call.low = between(0, 1) ? 0 : between(0, 127);
+    call.high = between(0, 1) ? 255 : between(call.low, 255);
+    if (between(0, 2) == 0) call.a_scale = call.b_scale = 0.5f; /* ties */
+    for (int32_t i = 0; i < n; i++) {
+        a[i] = (uint8_t)bits32();
+        b[i] = (uint8_t)bits32();
+        const float x = (float)(a[i] - call.a_zero) * call.a_scale;
+        const float v = x + (float)(b[i] - call.b_zero) * call.b_scale;
+        want[i] =
+            (uint8_t)fminf(fmaxf(rintf(v) + (float)call.zero, (float)call.low), (float)call.high);
+    }
+    call.y = take((size_t)n, 64);
+    k->qadd(&call);
+    same(call.y, want, (size_t)n, "qadd", k->name);
+    drop();
+}
+
+static void qpad(const ar_kernels *k, int32_t lanes) {
+    ar_qpad call = {lanes, between(1, 9), between(1, 20), between(0, 9)};
+    call.channels_out = call.before + call.channels + between(0, 9);
+    call.fill = between(0, 255);
+    const int32_t from = up4(call.channels) / 4, to = up4(call.channels_out) / 4;
+    const size_t n = (size_t)(call.pixels * to * lanes * 4);
+    uint8_t *x = take((size_t)(call.pixels * from * lanes * 4), 64), *want = take(n, 64);
+    for (int32_t i = 0; i < call.pixels * from * lanes * 4; i++)
+        x[i] = (uint8_t)bits32();
+    for (size_t i = 0; i < n; i++) {
+        const int32_t l = (int32_t)i / 4 % lanes, quad = (int32_t)i / 4 / lanes;
+        const int32_t p = quad / to, c = quad % to * 4 + (int32_t)i % 4, own = c - call.before;
+        want[i] = c < call.channels_out ? (uint8_t)call.fill : 0;
+        if (own >= 0 && own < call.channels)
+            want[i] = x[((p * from + own / 4) * lanes + l) * 4 + own % 4];
+    }
+    call.x = x;
+    call.y = take(n, 64);
+    k->qpad(&call);
+    same(call.y, want, n, "qpad", k->name);
+    drop();
+}
+
+/* By the output: which tap, channel and column a byte is of. */
+static void qrows(const ar_kernels *k, int32_t lanes) {
+    ar_qrows call = {lanes, between(0, 1) ? 1 : between(2, 5), between(1, 6), between(1, 9)};
+    call.taps = between(1, 9);
+    call.stride = between(1, 3);
+    call.padding = between(0, 4);
+    call.places = between(1, 9);
+    call.quads = up4(call.taps * call.channels) / 4;
+    const size_t n = (size_t)(call.places * call.h * call.quads * lanes * 4);
+    const int32_t from = up4(call.channels) / 4;
+    const uint8_t *x = codes(call.h * call.w, call.channels, lanes, WIDE);
+    uint8_t *want = take(n, 64);
+    for (size_t i = 0; i < n; i++) {
+        const int32_t l = (int32_t)i / 4 % lanes, quad = (int32_t)i / 4 / lanes;
+        const int32_t byte = quad % call.quads * 4 + (int32_t)i % 4;
+        const int32_t row = quad / call.quads % call.h, place = quad / call.quads / call.h;
+        const int32_t tap = byte / call.channels, c = byte % call.channels;
+        const int32_t column = place * call.stride - call.padding + tap;
+        const bool inside = tap < call.taps && column >= 0 && column < call.w;
+        const int32_t at = inside ? (row * call.w + column) * from + c / 4 : 0;
+        want[i] = inside ? x[(at * lanes + l) * 4 + c % 4] : 0;
+    }
+    call.x = x;
+    call.y = take(n, 64);
+    k->qrows(&call);
+    same(call.y, want, n, "qrows", k->name);
+    drop();
+}
+
 static void qload(const ar_kernels *k, int32_t lanes) {
     const int32_t count = between(1, lanes), c = between(1, 9), pixels = between(1, 40);
     const int32_t quads = up4(c) / 4;
@@ -526,21 +600,24 @@ static void qload(const ar_kernels *k, int32_t lanes) {
     drop();
 }
 
-static void test_pool_load(void **unused) {
+static void test_between_layers(void **unused) {
     (void)unused;
     for (int32_t round = 0; round < ROUNDS; round++)
         for (int32_t i = 0; i < level_count; i++) {
             qmax_pool(levels[i].table, 8 << round % 2);
             qload(levels[i].table, 8 << round % 2);
+            qadd(levels[i].table);
+            qpad(levels[i].table, 8 << round % 2);
+            qrows(levels[i].table, 8 << round % 2);
         }
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_shapes),        cmocka_unit_test(test_tails),
-        cmocka_unit_test(test_saturation),    cmocka_unit_test(test_zero_points),
-        cmocka_unit_test(test_largest_codes), cmocka_unit_test(test_ties),
-        cmocka_unit_test(test_pool_load),     cmocka_unit_test(test_counted),
+        cmocka_unit_test(test_shapes),         cmocka_unit_test(test_tails),
+        cmocka_unit_test(test_saturation),     cmocka_unit_test(test_zero_points),
+        cmocka_unit_test(test_largest_codes),  cmocka_unit_test(test_ties),
+        cmocka_unit_test(test_between_layers), cmocka_unit_test(test_counted),
     };
     levels_find();
     return cmocka_run_group_tests_name("integer", tests, NULL, NULL);
