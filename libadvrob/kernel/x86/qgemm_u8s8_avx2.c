@@ -16,7 +16,7 @@ typedef struct quad {
 
 /* Pixels that go through a panel's weights before the next panel: the weights then stay in L1 and
  * the pixels' input in L2. */
-#define GROUP 28
+#define GROUP 14
 
 /* ---- products ---- */
 
