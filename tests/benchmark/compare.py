@@ -40,6 +40,7 @@ class Bench:
         self.python = str(args.peers / 'bin' / 'python')
         self.library = args.build / 'libadvrob' / 'libadvrob.so'
         self.environment = machine.environment(args.threads, not args.uncapped, self.folder)
+        self.environment['COMPARE_CLOCK'] = args.clock
         self.log = open(self.folder / 'workers.log', 'w', encoding='utf-8')
         self.versions = {}
 
@@ -190,6 +191,9 @@ def arguments():
     parser.add_argument('--pairs', type=int, default=10)
     parser.add_argument('--seconds', type=float, default=0.5, help='of one shot')
     parser.add_argument('--threads', type=int, default=2)
+    parser.add_argument('--clock', choices=('wall', 'cpu'), default='wall',
+                        help='cpu: seconds that a side\'s process ran, on 1 thread; for a machine '
+                        'that others use')
     parser.add_argument('--uncapped', action='store_true', help='any instructions, on both sides')
     parser.add_argument('--variants', type=lambda text: text.split(','),
                         help='only these of the variants, comma-separated')
@@ -206,6 +210,8 @@ def arguments():
             parser.error(f'unknown workload "{name}"; there are {", ".join(WORKLOADS)}')
     if args.pairs < 1 or args.threads < 1 or args.seconds <= 0 or args.images < 1:
         parser.error('--pairs, --threads, --seconds and --images must be above 0')
+    if args.clock == 'cpu' and args.threads != 1:
+        parser.error('--clock cpu is for --threads 1: threads that wait would count as working')
     args.context = dict(args.context)
     args.build = args.build.resolve()
     args.folder = (args.folder or args.build / 'compare').resolve()
@@ -236,7 +242,8 @@ def main():
         refused = len(result['refused'])
         result['runs'].append({'date': machine.date(), 'machine': machine.facts(SOURCE),
                                'threads': args.threads, 'pairs': args.pairs,
-                               'capped': not args.uncapped, 'versions': bench.versions})
+                               'capped': not args.uncapped, 'clock': args.clock,
+                               'versions': bench.versions})
         for name in args.workloads or WORKLOADS:
             for job in WORKLOADS[name]:
                 run_job(bench, name, job, result)

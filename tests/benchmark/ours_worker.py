@@ -8,7 +8,7 @@ import numpy
 import agreement
 from advrob import Library
 from memory import Growth
-from workers import serve
+from workers import clock, serve
 
 
 class Side:
@@ -91,10 +91,10 @@ class Side:
         """Seconds of `repeats` runs of the task."""
         if self.task == 'finetune':
             return self.time_steps(repeats)
-        begin = time.perf_counter()
+        begin = clock()
         for _ in range(repeats):
             self.once()
-        return time.perf_counter() - begin
+        return clock() - begin
 
     def once(self):
         if self.task == 'infer':

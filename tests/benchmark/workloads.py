@@ -61,11 +61,10 @@ def inference(net, name):
             for batch in (64, 1)]
 
 
-def integers(net, name, batches, **ours):
-    """Inference in 8 bits; ours: options of quant_ptq."""
-    said = ''.join(f', {key}={value}' for key, value in ours.items())
-    return [Job(f'{name}, int8{said}, batch {batch}', net, 'int8', INTEGERS, batch=batch, ours=ours)
-            for batch in batches]
+def integers(net, name, batch=64, bits=7):
+    """Inference in 8 bits; bits: of our activations."""
+    return Job(f'{name}, int8, activation_bits={bits}, batch {batch}', net, 'int8', INTEGERS,
+               batch=batch, ours={'activation_bits': bits})
 
 
 def resnet_steps(**changes):
@@ -90,12 +89,14 @@ WORKLOADS = {
     'resnet_finetune': [resnet_steps()],
     'inference': inference(EIGHT, 'EightLayerConv'),
     'resnet_inference': inference(RESNET, 'ResNet-18'),
-    'int8': [*integers(EIGHT, 'EightLayerConv', (64, 1), activation_bits=7),
-             *integers(PRUNED, 'EightLayerConv pruned 0.5', (64, 1), activation_bits=7),
-             *integers(EIGHT, 'EightLayerConv', (64,), activation_bits=8)],
-    'resnet_int8': [*integers(RESNET, 'ResNet-18', (64, 1), activation_bits=7),
-                    *integers(RESNET_PRUNED, 'ResNet-18 pruned 0.5', (64, 1), activation_bits=7),
-                    *integers(RESNET, 'ResNet-18', (64,), activation_bits=8)],
+    'int8': [integers(EIGHT, 'EightLayerConv'), integers(PRUNED, 'EightLayerConv pruned 0.5'),
+             integers(EIGHT, 'EightLayerConv', bits=8)],
+    'resnet_int8': [integers(RESNET, 'ResNet-18'),
+                    integers(RESNET_PRUNED, 'ResNet-18 pruned 0.5'),
+                    integers(RESNET, 'ResNet-18', bits=8)],
+    'int8_single': [integers(net, name, 1) for net, name in (
+        (EIGHT, 'EightLayerConv'), (PRUNED, 'EightLayerConv pruned 0.5'), (RESNET, 'ResNet-18'),
+        (RESNET_PRUNED, 'ResNet-18 pruned 0.5'))],
     # Memory does not hang on the number of the attack's steps.
     'memory': [resnet_steps(title='ResNet-18, fine-tuning step, frozen statistics: growth of memory',
                             kind='memory', statistics='frozen', steps=2,
