@@ -50,9 +50,9 @@ typedef struct ar_engine_layer {
     int32_t classes;   /* of pixels, as a border bias has them; or 1 */
     float *scale;      /* [outputs]: code, or logit, of a sum */
     int32_t low, high; /* codes that come out */
-    bool narrow;       /* products of pairs fit 16 bits */
     /* What is made of it for this machine. */
     void *packed;
+    int32_t stem; /* quads of a window's row side by side; 0: a tap has quads of its own */
     int32_t *first, *bias_class, *bias_padded;
     float *scale_padded;
     ar_segment *segments;
@@ -80,6 +80,7 @@ struct advrob_engine {
     int32_t layer_count;
     bool keep;            /* no value takes another's room: all can be read after a run */
     size_t room, sums;    /* bytes of a workspace for 16 images; where the logits' sums lie in it */
+    size_t stem;          /* and the rows of a first layer's windows */
     pthread_mutex_t lock; /* guards `spare` */
     ar_engine_room *spare;
 };
@@ -91,8 +92,16 @@ void ar_engine_release(advrob_engine *engine); /* NULL is fine */
 int32_t ar_engine_new(advrob_context *ctx, ar_shape shape, advrob_engine **out);
 int32_t ar_engine_prepare(advrob_engine *engine);
 
-/* Whether no sum of a gemm can leave int32; E_RANGE names layer and output. Sets `narrow`. */
-int32_t ar_engine_check_sums(const advrob_engine *engine, ar_engine_layer *layer);
+/* stem.c: quads of a window's row side by side, 0 where that is no gain; their bytes for 16 images;
+ * the segments of an output pixel (into NULL: none), returns how many; the tile of them. */
+int32_t ar_stem_quads(const ar_engine_layer *layer);
+size_t ar_stem_bytes(const ar_engine_layer *layer);
+int32_t ar_stem_list(const ar_engine_layer *layer, int32_t y, int32_t x, ar_segment *out);
+void ar_stem_gather(const ar_engine_layer *layer, const ar_kernels *kernels, int32_t lanes,
+                    const uint8_t *x, uint8_t *y);
+
+/* Whether no sum of a gemm can leave int32; E_RANGE names layer and output. */
+int32_t ar_engine_check_sums(const advrob_engine *engine, const ar_engine_layer *layer);
 
 /* file.c: E_FORMAT for any bytes that are no engine of this version, E_RANGE for one whose sums do
  * not fit; E_IO. */
@@ -110,6 +119,9 @@ int32_t ar_engine_room_take(advrob_engine *engine, ar_engine_room **out);
 void ar_engine_room_give(advrob_engine *engine, ar_engine_room *room); /* NULL is fine */
 void ar_engine_run_tile(const advrob_engine *engine, ar_engine_room *room, int32_t count,
                         const float *x, float *logits);
+/* Layer i alone, of `lanes` (8 or 16) images whose codes lie in the room. */
+void ar_engine_run_layer(const advrob_engine *engine, ar_engine_room *room, int32_t i,
+                         int32_t lanes);
 
 /* The layers alone, in a tile of 8 or 16 lanes. */
 void ar_engine_run_layers(const advrob_engine *engine, uint8_t *memory, int32_t lanes,

@@ -40,6 +40,9 @@ static const ar_kernels reference = {
     .qmax_pool = ar_qmax_pool_c,
     .qavg_pool = ar_qavg_pool_c,
     .qconcat = ar_qconcat_c,
+    .qadd = ar_qadd_c,
+    .qpad = ar_qpad_c,
+    .qrows = ar_qrows_c,
     .qload = ar_qload_c,
 };
 
@@ -80,6 +83,9 @@ static const ar_kernels reference_cblas = {
     .qmax_pool = ar_qmax_pool_c,
     .qavg_pool = ar_qavg_pool_c,
     .qconcat = ar_qconcat_c,
+    .qadd = ar_qadd_c,
+    .qpad = ar_qpad_c,
+    .qrows = ar_qrows_c,
     .qload = ar_qload_c,
     .fma = ar_fma_f32_c,
 };
@@ -124,6 +130,9 @@ static const ar_kernels avx2 = {
     .qmax_pool = ar_qmax_pool_avx2,
     .qavg_pool = ar_qavg_pool_c,
     .qconcat = ar_qconcat_c,
+    .qadd = ar_qadd_avx2,
+    .qpad = ar_qpad_avx2,
+    .qrows = ar_qrows_avx2,
     .qload = ar_qload_avx2,
 };
 #endif

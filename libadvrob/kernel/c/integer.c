@@ -11,14 +11,14 @@ static int32_t up4(int32_t n) {
 }
 
 /* [block][row][output][4] */
-size_t ar_qgemm_size_c(int32_t outputs, int32_t rows, bool narrow) {
-    (void)narrow;
+size_t ar_qgemm_size_c(int32_t outputs, int32_t rows, int32_t x_high) {
+    (void)x_high;
     return (size_t)up4(outputs) * (size_t)rows * 4;
 }
 
-void ar_qgemm_pack_c(int32_t outputs, int32_t rows, bool narrow, const int8_t *w, void *packed) {
+void ar_qgemm_pack_c(int32_t outputs, int32_t rows, int32_t x_high, const int8_t *w, void *packed) {
     int8_t *out = packed;
-    (void)narrow;
+    (void)x_high;
     for (int32_t b = 0; b < outputs; b += BLOCK)
         for (int32_t r = 0; r < rows; r++)
             for (int32_t o = b; o < b + BLOCK; o++, out += 4) {
@@ -146,6 +146,47 @@ void ar_qconcat_c(const ar_qjoin *call) {
                     y[(c / 4 * lanes + l) * 4 + c % 4] = table[x[(i / 4 * lanes + l) * 4 + i % 4]];
         }
     }
+}
+
+void ar_qadd_c(const ar_qadd *call) {
+    const float low = (float)call->low, high = (float)call->high;
+    for (int64_t i = 0; i < call->n; i++) {
+        float v = (float)(call->a[i] - call->a_zero) * call->a_scale;
+        v = v + (float)(call->b[i] - call->b_zero) * call->b_scale;
+        float q = rintf(v) + (float)call->zero;
+        q = q > low ? q : low;
+        call->y[i] = (uint8_t)(q < high ? q : high);
+    }
+}
+
+void ar_qpad_c(const ar_qpad *call) {
+    const int32_t from = up4(call->channels), to = up4(call->channels_out), lanes = call->lanes;
+    for (int32_t p = 0; p < call->pixels; p++)
+        for (int32_t c = 0; c < to; c++) {
+            const int32_t k = c - call->before;
+            const bool kept = k >= 0 && k < call->channels;
+            const int32_t other = c < call->channels_out ? call->fill : 0;
+            const uint8_t *x = call->x + (int64_t)p * from * lanes;
+            uint8_t *y = call->y + ((int64_t)p * to + c / 4 * 4) * lanes + c % 4;
+            for (int32_t l = 0; l < lanes; l++)
+                y[l * 4] = kept ? x[(k / 4 * lanes + l) * 4 + k % 4] : (uint8_t)other;
+        }
+}
+
+void ar_qrows_c(const ar_qrows *call) {
+    const int32_t c = call->channels, lanes = call->lanes;
+    const int64_t from = (int64_t)up4(c) * lanes, to = (int64_t)call->quads * 4 * lanes;
+    memset(call->y, 0, (size_t)(to * call->places * call->h));
+    for (int32_t place = 0; place < call->places; place++)
+        for (int32_t row = 0; row < call->h; row++)
+            for (int32_t i = 0; i < call->taps * c; i++) {
+                const int32_t column = place * call->stride - call->padding + i / c, k = i % c;
+                uint8_t *y = call->y + ((int64_t)place * call->h + row) * to + i / 4 * 4 * lanes;
+                if (column < 0 || column >= call->w) continue;
+                const uint8_t *x = call->x + ((int64_t)row * call->w + column) * from;
+                for (int32_t l = 0; l < lanes; l++)
+                    y[l * 4 + i % 4] = x[(k / 4 * lanes + l) * 4 + k % 4];
+            }
 }
 
 void ar_qload_c(int32_t lanes, int32_t count, int32_t channels, int32_t pixels, const float *x,
