@@ -224,6 +224,7 @@ static int32_t run(const ar_compression *job, advrob_model **out) {
                           &is_float));
     AR_TRY(read_layers(&ptq, is_float));
     AR_TRY(find_ranges(&ptq));
+    if (o->bias_correction) AR_TRY(ar_ptq_find_means(&ptq));
     if (o->max_drop < 0)
         AR_TRY(ar_ptq_make(&ptq, is_float, o->bias_correction != 0, &model));
     else
