@@ -8,9 +8,9 @@
 #include "compress.h"
 
 typedef struct ar_ptq_options {
-    int64_t weight_bits, activation_bits, images, input, batch_size, bias_correction;
+    int64_t weight_bits, activation_bits, images, input, batch_size, bias_correction, score_images;
     const char *weight_granularity, *weight_range, *range, *float_layers, *guard_order, *simulate;
-    double percentile, momentum, max_drop;
+    double percentile, momentum, max_drop, score_epsilon;
 } ar_ptq_options;
 
 /* What a value takes on the calibration images. */
@@ -25,9 +25,10 @@ enum { AR_RANGE_BINS = 2048 };
 typedef struct ar_ptq {
     const ar_compression *job;
     const ar_ptq_options *options;
-    advrob_model *base; /* in float, batch norms and normalisation folded */
-    int64_t images;     /* for calibration */
-    ar_range *ranges;   /* [nodes]; wanted: where a quantization point may lie */
+    advrob_model *base;     /* in float, batch norms and normalisation folded */
+    int64_t images;         /* for calibration */
+    ar_range *ranges;       /* [nodes]; wanted: where a quantization point may lie */
+    advrob_dataset *judged; /* what a guard scores by; NULL: the caller's score */
     double **means; /* [nodes]: of a layer's output channels; NULL unless biases are corrected */
     ar_arena arena;
 } ar_ptq;
