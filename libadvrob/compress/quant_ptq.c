@@ -210,6 +210,7 @@ int32_t ar_ptq_make(const ar_ptq *ptq, const bool *is_float, bool correct, advro
         AR_TRY(i == 0 ? ar_ptq_input(o, model, &ptq->ranges[0])
                       : ar_ptq_value(o, model, node, &ptq->ranges[i]));
     }
+    AR_TRY(ar_model_check_finite(model)); /* biases, too */
     *out = model;
     model = NULL;
 out:
