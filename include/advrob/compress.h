@@ -37,15 +37,15 @@ ADVROB_API int32_t advrob_compressor_on_step(advrob_compressor *compressor,
  * before it ends; do not change it. Return 0, or any other number to stop with E_CALLBACK. */
 typedef int32_t (*advrob_compress_score_fn)(void *user, advrob_model *model, double *score);
 
-/* Sets it; NULL: none. Not while the compressor runs. */
+/* Sets it; NULL, the default: accuracy, as the compressor's options say. Not while it runs. */
 ADVROB_API int32_t advrob_compressor_on_score(advrob_compressor *compressor,
                                               advrob_compress_score_fn score, void *user);
 
 /* Compresses `model`; `calibration` are training images for compressors that need them (quant_ptq)
  * and may be NULL for others. *out is owned by the caller. Errors: E_INVALID (no calibration, no
- * score), E_SHAPE (calibration images of another shape), E_UNSUPPORTED (a graph that it cannot
- * handle; nothing was cut), E_UNKNOWN (a layer named in an option), E_CALLBACK, E_NONFINITE,
- * E_NOMEM. */
+ * images to score by), E_SHAPE (calibration images of another shape), E_UNSUPPORTED (a graph that
+ * it cannot handle; nothing was cut), E_UNKNOWN (a layer named in an option), E_CALLBACK,
+ * E_NONFINITE, E_NOMEM. */
 ADVROB_API int32_t advrob_compressor_run(const advrob_compressor *compressor,
                                          const advrob_model *model,
                                          const advrob_dataset *calibration, advrob_model **out);

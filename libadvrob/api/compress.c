@@ -5,7 +5,8 @@ int32_t advrob_compressor_create(advrob_context *ctx, const char *name,
                                  const advrob_options *options, advrob_compressor **out) {
     AR_API_PRESENT(name);
     AR_API_PRESENT(out);
-    AR_API(ctx, ar_compressor_create(ctx, name, options, ar_method_gradients, out));
+    AR_API(ctx,
+           ar_compressor_create(ctx, name, options, ar_method_gradients, ar_method_score, out));
 }
 
 void advrob_compressor_destroy(advrob_compressor *compressor) {

@@ -16,6 +16,11 @@ typedef int32_t (*ar_gradients_fn)(const advrob_model *model, const advrob_datas
                                    int64_t images, int64_t batch,
                                    void (*each)(void *arg, const ar_real *gradient), void *arg);
 
+/* Share of the images of `data` that the model gets right; epsilon above 0: under PGD, too. It
+ * knows attacks, so the method layer gives it as well. */
+typedef int32_t (*ar_accuracy_fn)(advrob_model *model, const advrob_dataset *data, double epsilon,
+                                  double *accuracy);
+
 /* One run: options, the model, and calibration images (NULL if none were given). */
 typedef struct ar_compression {
     advrob_context *ctx;
@@ -23,6 +28,7 @@ typedef struct ar_compression {
     const advrob_model *model;
     const advrob_dataset *calibration;
     ar_gradients_fn gradients;
+    ar_accuracy_fn accuracy;
     advrob_compress_step_fn step; /* the caller's, after each step; NULL: none */
     void *step_user;
     advrob_compress_score_fn score; /* the caller's, of guarded quantization; NULL: none */
@@ -48,6 +54,7 @@ struct advrob_compressor {
     ar_arena arena;
     void *options;
     ar_gradients_fn gradients;
+    ar_accuracy_fn accuracy;
     advrob_compress_step_fn step;
     void *step_user;
     advrob_compress_score_fn score;
@@ -58,7 +65,8 @@ int32_t ar_compressor_count(void);
 const ar_compressor *ar_compressor_at(int32_t index);
 
 int32_t ar_compressor_create(advrob_context *ctx, const char *name, const advrob_options *options,
-                             ar_gradients_fn gradients, advrob_compressor **out);
+                             ar_gradients_fn gradients, ar_accuracy_fn accuracy,
+                             advrob_compressor **out);
 void ar_compressor_release(advrob_compressor *compressor); /* NULL is fine */
 int32_t ar_compressor_run(const advrob_compressor *compressor, const advrob_model *model,
                           const advrob_dataset *calibration, advrob_model **out);

@@ -8,9 +8,9 @@
 #include "compress.h"
 
 typedef struct ar_ptq_options {
-    int64_t weight_bits, activation_bits, images, input, batch_size, bias_correction;
+    int64_t weight_bits, activation_bits, images, input, batch_size, bias_correction, score_images;
     const char *weight_granularity, *weight_range, *range, *float_layers, *guard_order, *simulate;
-    double percentile, momentum, max_drop;
+    double percentile, momentum, max_drop, score_epsilon;
 } ar_ptq_options;
 
 /* What a value takes on the calibration images. */
@@ -25,9 +25,11 @@ enum { AR_RANGE_BINS = 2048 };
 typedef struct ar_ptq {
     const ar_compression *job;
     const ar_ptq_options *options;
-    advrob_model *base; /* in float, batch norms and normalisation folded */
-    int64_t images;     /* for calibration */
-    ar_range *ranges;   /* [nodes]; wanted: where a quantization point may lie */
+    advrob_model *base;     /* in float, batch norms and normalisation folded */
+    int64_t images;         /* for calibration */
+    ar_range *ranges;       /* [nodes]; wanted: where a quantization point may lie */
+    advrob_dataset *judged; /* what a guard scores by; NULL: the caller's score */
+    double **means; /* [nodes]: of a layer's output channels; NULL unless biases are corrected */
     ar_arena arena;
 } ar_ptq;
 
@@ -46,9 +48,11 @@ int32_t ar_ptq_value(const ar_ptq_options *o, advrob_model *model, ar_node *node
                      const ar_range *range);
 int32_t ar_ptq_input(const ar_ptq_options *o, advrob_model *model, const ar_range *range);
 
-/* quant_bias.c. A copy in which each layer has a bias; and what quantization shifts in the means of
- * layer i of `model`, whose inputs are as they will stay, is taken off its bias. */
+/* quant_bias.c. A copy in which each layer has a bias; the means of the base's layers; and what
+ * quantization shifts in those of layer i of `model`, whose inputs are as they will stay, is taken
+ * off its bias. */
 int32_t ar_ptq_add_biases(const advrob_model *model, advrob_model **out);
+int32_t ar_ptq_find_means(ar_ptq *ptq);
 int32_t ar_ptq_correct_bias(const ar_ptq *ptq, advrob_model *model, int32_t i);
 
 /* quant_guard.c. Marks further layers as float until the score is within max_drop, and makes that

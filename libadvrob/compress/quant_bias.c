@@ -8,14 +8,13 @@
 /* Images that go through at a time. */
 #define IMAGES 64
 
-/* Adds `sign` times the mean of each output channel of node i to means. Images are summed one after
- * the other, so that no tile or thread changes a bit. */
-static int32_t add_means(const ar_ptq *ptq, advrob_model *model, int32_t i, double sign,
-                         double *means) {
+/* Adds the mean of each output channel of node i to means. Images are summed one after the other,
+ * so that no tile or thread changes a bit. */
+static int32_t add_means(const ar_ptq *ptq, advrob_model *model, int32_t i, double *means) {
     int32_t status = ADVROB_OK;
     const ar_shape shape = model->nodes[i].shape;
     const int64_t size = ar_shape_count(model->nodes[0].shape), pixels = ar_shape_pixels(shape);
-    const double share = sign / (double)ptq->images / (double)pixels;
+    const double share = 1 / (double)ptq->images / (double)pixels;
     ar_program *program = NULL;
     ar_arena arena;
     void *x, *y;
@@ -42,17 +41,34 @@ out:
     return status;
 }
 
+int32_t ar_ptq_find_means(ar_ptq *ptq) {
+    int32_t status = ADVROB_OK;
+    advrob_model *base = ptq->base;
+    void *block;
+    AR_TRY(
+        ar_arena_alloc(&ptq->arena, (size_t)base->node_count, sizeof(double *), "means", &block));
+    ptq->means = block;
+    for (int32_t i = 1; i < base->node_count; i++) {
+        if (!ar_ptq_layer(&base->nodes[i])) continue;
+        AR_TRY(ar_arena_alloc(&ptq->arena, (size_t)base->nodes[i].shape.c, sizeof(double), "means",
+                              &block));
+        ptq->means[i] = block;
+        AR_TRY(add_means(ptq, base, i, ptq->means[i]));
+    }
+out:
+    return status;
+}
+
 int32_t ar_ptq_correct_bias(const ar_ptq *ptq, advrob_model *model, int32_t i) {
     int32_t status = ADVROB_OK;
     const ar_node *node = &model->nodes[i];
     void *block = NULL;
     AR_TRY(ar_calloc(&model->ctx->memory, (size_t)node->shape.c, sizeof(double), "means", &block));
-    const double *shift = block;
-    AR_TRY(add_means(ptq, model, i, 1, block));
-    AR_TRY(add_means(ptq, ptq->base, i, -1, block));
+    const double *means = block;
+    AR_TRY(add_means(ptq, model, i, block));
     ar_real *bias = model->slab + model->parameters[node->bias].offset;
     for (int32_t c = 0; c < node->shape.c; c++)
-        bias[c] = (ar_real)((double)bias[c] - shift[c]);
+        bias[c] = (ar_real)((double)bias[c] - (means[c] - ptq->means[i][c]));
     ar_model_changed(model);
 out:
     ar_free(&model->ctx->memory, block);

@@ -1,5 +1,5 @@
-/* Guarded quantization: the worst layers stay in float until a score, which the caller gives (clean
- * accuracy, robust accuracy, ...), is within "max_drop" of the float model's. How bad a layer is,
+/* Guarded quantization: the worst layers stay in float until a score (clean accuracy, robust
+ * accuracy, what the caller gives) is within "max_drop" of the float model's. How bad a layer is,
  * is found with that layer alone quantized: by the noise that it brings into the logits of the
  * calibration images (the lowest SQNR first), or by the score itself. */
 #include <math.h>
@@ -18,7 +18,10 @@ typedef struct guard {
 } guard;
 
 /* The caller may put targets on the model, but not change it. */
-static int32_t score(const ar_compression *job, advrob_model *model, double *out) {
+static int32_t score(const ar_ptq *ptq, advrob_model *model, double *out) {
+    const ar_compression *job = ptq->job;
+    if (job->score == NULL)
+        return job->accuracy(model, ptq->judged, ptq->options->score_epsilon, out);
     const uint64_t version = model->version;
     uint64_t state = ar_fp_outside();
     *out = NAN;
@@ -76,7 +79,7 @@ static int32_t rate(const guard *g, int32_t i, bool *is_float, double *out) {
         is_float[k] = k != i;
     AR_TRY(ar_ptq_make(ptq, is_float, false, &model));
     if (strcmp(ptq->options->guard_order, "score") == 0) {
-        AR_TRY(score(ptq->job, model, out));
+        AR_TRY(score(ptq, model, out));
         goto out;
     }
     AR_TRY(logits(g, model, g->noisy));
@@ -122,9 +125,9 @@ int32_t ar_ptq_guard(const ar_ptq *ptq, bool *is_float, advrob_model **out) {
     void *order;
     double now;
     ar_arena_init(&arena, &ptq->job->ctx->memory);
-    AR_TRY(score(ptq->job, ptq->base, &g.reference));
+    AR_TRY(score(ptq, ptq->base, &g.reference));
     AR_TRY(ar_ptq_make(ptq, is_float, o->bias_correction != 0, &model));
-    AR_TRY(score(ptq->job, model, &now));
+    AR_TRY(score(ptq, model, &now));
     if (g.reference - now > o->max_drop) {
         AR_TRY(prepare(&g, &arena));
         AR_TRY(
@@ -136,7 +139,7 @@ int32_t ar_ptq_guard(const ar_ptq *ptq, bool *is_float, advrob_model **out) {
             model = NULL;
             AR_TRY(ar_cancelled(ptq->job->ctx));
             AR_TRY(ar_ptq_make(ptq, is_float, o->bias_correction != 0, &model));
-            AR_TRY(score(ptq->job, model, &now));
+            AR_TRY(score(ptq, model, &now));
         }
     }
     *out = model;

@@ -29,8 +29,11 @@ static const ar_option entries[] = {
            "take off each bias what quantization shifts in the mean of its layer's output"),
     AR_STR(ar_ptq_options, float_layers, "", NULL, "layers that stay in float: conv1,fc"),
     AR_F64(ar_ptq_options, max_drop, -1, -1, 1e6,
-           "leave the worst layers in float until the score of advrob_compressor_on_score is at "
-           "most so much below the float model's; below 0: do not"),
+           "leave the worst layers in float until accuracy, or the score of "
+           "advrob_compressor_on_score, is at most so much below the float model's; -1: do not"),
+    AR_I64(ar_ptq_options, score_images, 1000, 1, 1000000,
+           "images for that accuracy: those of the dataset behind the calibration images"),
+    AR_F64(ar_ptq_options, score_epsilon, 0, 0, 1e6, "above 0: that accuracy is under PGD-10, too"),
     AR_STR(ar_ptq_options, guard_order, "sqnr", "sqnr|score",
            "the worst layers: with one alone quantized, lowest SQNR of the logits, or score"),
     AR_STR(ar_ptq_options, simulate, "float", "float|exact",
@@ -88,7 +91,27 @@ out:
 
 static void ptq_close(ar_ptq *ptq) {
     ar_model_release(ptq->base);
+    ar_dataset_release(ptq->judged);
     ar_arena_free(&ptq->arena);
+}
+
+/* The images behind the calibration images, as many as there are. */
+static int32_t take_judged(ar_ptq *ptq) {
+    const advrob_dataset *data = ptq->job->calibration;
+    const ar_shape in = ptq->job->model->nodes[0].shape;
+    const int32_t shape[3] = {in.c, in.h, in.w};
+    int64_t left = data->count - ptq->images;
+    if (left == 0)
+        return ar_error(
+            ADVROB_E_INVALID,
+            "quant_ptq: max_drop is %g, but the dataset has no images behind its %lld for "
+            "calibration to score by; expected more, or advrob_compressor_on_score",
+            ptq->options->max_drop, (long long)ptq->images);
+    if (left > ptq->options->score_images) left = ptq->options->score_images;
+    int32_t status =
+        ar_dataset_check(data, "scored", "the model", shape, ar_model_classes(ptq->job->model));
+    if (status < 0) return status;
+    return ar_dataset_slice(data, ptq->images, left, &ptq->judged);
 }
 
 /* All but what values hold. To be closed, also after a failure. */
@@ -102,11 +125,7 @@ static int32_t ptq_open(const ar_compression *job, ar_ptq *ptq) {
     ar_arena_init(&ptq->arena, &job->ctx->memory);
     if (ar_model_quantized(job->model))
         AR_FAIL(ADVROB_E_UNSUPPORTED, "quant_ptq: the model is quantized already");
-    if (o->max_drop >= 0 && job->score == NULL)
-        AR_FAIL(ADVROB_E_INVALID,
-                "quant_ptq: max_drop is %g, but nothing gives a score; call "
-                "advrob_compressor_on_score first",
-                o->max_drop);
+    if (o->max_drop >= 0 && job->score == NULL) AR_TRY(take_judged(ptq));
     AR_TRY(ar_model_fold(job->model, &folded));
     if (o->bias_correction) {
         AR_TRY(ar_ptq_add_biases(folded, &biased));
@@ -194,6 +213,7 @@ int32_t ar_ptq_make(const ar_ptq *ptq, const bool *is_float, bool correct, advro
         AR_TRY(i == 0 ? ar_ptq_input(o, model, &ptq->ranges[0])
                       : ar_ptq_value(o, model, node, &ptq->ranges[i]));
     }
+    AR_TRY(ar_model_check_finite(model)); /* biases, too */
     *out = model;
     model = NULL;
 out:
@@ -227,6 +247,7 @@ static int32_t run(const ar_compression *job, advrob_model **out) {
                           &is_float));
     AR_TRY(read_layers(&ptq, is_float));
     AR_TRY(find_ranges(&ptq));
+    if (o->bias_correction) AR_TRY(ar_ptq_find_means(&ptq));
     if (o->max_drop < 0)
         AR_TRY(ar_ptq_make(&ptq, is_float, o->bias_correction != 0, &model));
     else

@@ -404,6 +404,67 @@ static void test_guard_accuracy(void **state) {
     ar_context_release(ctx);
 }
 
+/* Right answers under PGD-10 (epsilon 0: clean) on images from `first` on, by the public interface.
+ */
+static double accuracy_of(advrob_model *model, const advrob_dataset *data, int64_t first, int64_t n,
+                          const char *epsilon) {
+    advrob_options *o = test_options(""), *pgd = test_options("steps=10");
+    advrob_dataset *part = NULL;
+    advrob_target *target = NULL;
+    advrob_report *report = NULL;
+    double step = strtod(epsilon, NULL) / 4, accuracy = 0;
+    test_ok(ar_options_set_text(pgd, "epsilon", epsilon));
+    test_ok(ar_options_set_f64(pgd, "step", step));
+    if (step > 0) test_ok(advrob_options_append(o, "attacks", "pgd", pgd));
+    test_ok(advrob_dataset_slice(data, first, n, &part));
+    test_ok(advrob_target_from_model(model, &target));
+    test_ok(advrob_report_create(model->ctx, &report));
+    test_ok(advrob_report_add_row(report));
+    test_ok(advrob_report_evaluate(report, target, part, o));
+    test_ok(
+        advrob_report_get_f64(report, 0, step > 0 ? "pgd_accuracy" : "clean_accuracy", &accuracy));
+    advrob_report_destroy(report);
+    advrob_target_destroy(target);
+    advrob_dataset_destroy(part);
+    advrob_options_destroy(pgd);
+    advrob_options_destroy(o);
+    return accuracy;
+}
+
+/* Without a score of the caller: accuracy on the images behind those for calibration. */
+static void test_guard_by_images(void **state) {
+    (void)state;
+    static const char *const epsilons[] = {"0", "0.02"};
+    advrob_context *ctx = test_quant_context(NULL, 2);
+    advrob_model *m = test_quant_net(ctx, "tiny"), *q = NULL;
+    advrob_dataset *data = test_quant_images(m, 400, 3);
+    advrob_options *options = test_options("epochs=12 lr=0.05 batch_size=16");
+    advrob_finetune *fit = NULL;
+    test_ok(advrob_finetune_create(ctx, "standard", options, &fit));
+    test_ok(advrob_finetune_run(fit, m, data, NULL, NULL));
+    advrob_finetune_destroy(fit);
+    ar_options_destroy(options);
+    for (int32_t k = 0; k < 2; k++) {
+        char text[160];
+        snprintf(text, sizeof text, "weight_bits=2 activation_bits=2 images=50");
+        q = quantize(m, data, text);
+        const double whole = accuracy_of(m, data, 50, 200, epsilons[k]);
+        const double plain = accuracy_of(q, data, 50, 200, epsilons[k]);
+        ar_model_release(q);
+        snprintf(text + strlen(text), sizeof text - strlen(text),
+                 " max_drop=0.02 score_images=200 score_epsilon=%s", epsilons[k]);
+        q = quantize(m, data, text);
+        const double now = accuracy_of(q, data, 50, 200, epsilons[k]);
+        print_message("epsilon %s: %.3f right, %.3f quantized, %.3f with %d of 3 layers\n",
+                      epsilons[k], whole, plain, now, test_quant_layers(q));
+        assert_true(plain < whole - 0.02 && now >= whole - 0.02 && whole > 0.5);
+        ar_model_release(q);
+    }
+    ar_dataset_release(data);
+    ar_model_release(m);
+    ar_context_release(ctx);
+}
+
 static void test_guard_errors(void **state) {
     (void)state;
     static test_allocator allocator;
@@ -412,6 +473,7 @@ static void test_guard_errors(void **state) {
     advrob_dataset *data = test_quant_images(m, IMAGES, 3);
     assert_int_equal(guarded(m, data, "max_drop=0.1", NULL, &q), ADVROB_E_INVALID);
     assert_non_null(strstr(ar_message(), "max_drop is 0.1"));
+    assert_non_null(strstr(ar_message(), "no images behind its 50"));
     assert_non_null(strstr(ar_message(), "advrob_compressor_on_score"));
     judge j = {.value = NAN, .answer = 7};
     assert_int_equal(guarded(m, data, "max_drop=0.1", &j, &q), ADVROB_E_CALLBACK);
@@ -434,10 +496,10 @@ static void test_guard_errors(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_moving_average), cmocka_unit_test(test_bias_correction),
-        cmocka_unit_test(test_float_layers),   cmocka_unit_test(test_wrong_layers),
-        cmocka_unit_test(test_guard_order),    cmocka_unit_test(test_guard_accuracy),
-        cmocka_unit_test(test_guard_errors),
+        cmocka_unit_test(test_moving_average),  cmocka_unit_test(test_bias_correction),
+        cmocka_unit_test(test_float_layers),    cmocka_unit_test(test_wrong_layers),
+        cmocka_unit_test(test_guard_order),     cmocka_unit_test(test_guard_accuracy),
+        cmocka_unit_test(test_guard_by_images), cmocka_unit_test(test_guard_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
