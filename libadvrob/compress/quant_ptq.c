@@ -47,7 +47,10 @@ bool ar_ptq_layer(const ar_node *node) {
 
 bool ar_ptq_computes(const ar_node *node) {
     const ar_op *op = node->op;
-    return op->prune == AR_PRUNE_PRODUCES || op->prune == AR_PRUNE_TIES || op->whole_batch;
+    if (strcmp(op->name, "avg_pool") == 0)
+        return node->attributes.kernel[0] > 1 || node->attributes.kernel[1] > 1;
+    return op->prune == AR_PRUNE_PRODUCES || op->prune == AR_PRUNE_TIES ||
+           op->prune == AR_PRUNE_JOINS || op->whole_batch;
 }
 
 /* Where quantization points may lie: the input, and the end of each fused group that computes

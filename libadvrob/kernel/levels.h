@@ -42,6 +42,8 @@ size_t ar_qgemm_size_c(int32_t outputs, int32_t rows, bool narrow);
 void ar_qgemm_pack_c(int32_t outputs, int32_t rows, bool narrow, const int8_t *w, void *packed);
 void ar_qgemm_c(const ar_qgemm *call);
 void ar_qmax_pool_c(const ar_qpool *call);
+void ar_qavg_pool_c(const ar_qmean *call);
+void ar_qconcat_c(const ar_qjoin *call);
 void ar_qload_c(int32_t lanes, int32_t count, int32_t channels, int32_t pixels, const float *x,
                 const double *scale, const double *zero, uint8_t *tile);
 int64_t ar_fma_f32_c(int64_t rounds, ar_real *sum);

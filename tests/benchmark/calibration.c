@@ -128,7 +128,7 @@ static void measure(const char *way, const advrob_model *model, const advrob_dat
     const double start = seconds();
     must(advrob_compressor_run(quant, model, train, &quantized));
     const double took = seconds() - start;
-    if (advrob_engine_create(quantized, &engine) == ADVROB_OK)
+    if (advrob_engine_create(quantized, NULL, &engine) == ADVROB_OK)
         must(advrob_target_from_engine(engine, NULL, &target));
     else
         must(advrob_target_from_model(quantized, &target));

@@ -484,6 +484,77 @@ static void qmax_pool(const ar_kernels *k, int32_t lanes) {
     drop();
 }
 
+/* A code by the rule of requantisation. */
+static uint8_t requantise(int32_t a, float scale, int32_t zero, int32_t low, int32_t high) {
+    const float v = rintf((float)a * scale) + (float)zero;
+    return (uint8_t)fminf(fmaxf(v, (float)low), (float)high);
+}
+
+static void qavg_pool(const ar_kernels *k, int32_t lanes) {
+    const int32_t pixels = between(1, 20), c = between(1, 37), quads = up4(c) / 4;
+    ar_qmean call = {.pool = {.lanes = lanes, .quads = quads, .pixels_out = between(1, 12)}};
+    const int32_t size = quads * lanes * 4, out = call.pool.pixels_out;
+    int32_t *first = take(sizeof *first * (size_t)(out + 1), 4), total = 0;
+    first[0] = 0;
+    for (int32_t p = 0; p < out; p++)
+        first[p + 1] = total += between(1, 9);
+    int32_t *index = take(sizeof *index * (size_t)total, 4);
+    for (int32_t i = 0; i < total; i++)
+        index[i] = between(0, pixels - 1);
+    const uint8_t *x = codes(pixels, c, lanes, WIDE);
+    uint8_t *want = take((size_t)(out * size), 64);
+    call.channels = c;
+    call.x_zero = between(0, 255);
+    call.zero = between(0, 255);
+    call.low = between(0, 1) ? 0 : between(0, 127);
+    call.high = between(0, 1) ? 255 : between(call.low, 255);
+    call.scale = between(0, 1) ? 1.0f / (float)between(1, 4) : draw_scale(); /* halves: ties */
+    for (int32_t p = 0; p < out; p++)
+        for (int32_t i = 0; i < size; i++) {
+            const int32_t channel = i / (lanes * 4) * 4 + i % 4;
+            int32_t sum = 0;
+            for (int32_t j = first[p]; j < first[p + 1]; j++)
+                sum += x[index[j] * size + i] - call.x_zero;
+            want[p * size + i] =
+                channel < c ? requantise(sum, call.scale, call.zero, call.low, call.high) : 0;
+        }
+    call.pool.first = first;
+    call.pool.index = index;
+    call.pool.x = x;
+    call.pool.y = take((size_t)(out * size), 64);
+    k->qavg_pool(&call);
+    same(call.pool.y, want, (size_t)(out * size), "qavg_pool", k->name);
+    drop();
+}
+
+static void qconcat(const ar_kernels *k, int32_t lanes) {
+    ar_qjoin call = {.lanes = lanes, .pixels = between(1, 12)};
+    int32_t all = 0;
+    for (int32_t i = 0; i < 2; i++) {
+        uint8_t *table = take(256, 1);
+        for (int32_t j = 0; j < 256; j++)
+            table[j] = (uint8_t)bits32();
+        all += call.channels[i] = between(1, 21);
+        call.x[i] = codes(call.pixels, call.channels[i], lanes, WIDE);
+        call.table[i] = table;
+    }
+    const size_t n = (size_t)(call.pixels * up4(all) * lanes);
+    uint8_t *want = take(n, 64);
+    memset(want, 0, n);
+    for (int32_t p = 0; p < call.pixels; p++)
+        for (int32_t c = 0; c < all; c++)
+            for (int32_t l = 0; l < lanes; l++) {
+                const int32_t i = c >= call.channels[0], from = c - (i ? call.channels[0] : 0);
+                const int32_t quad = p * up4(call.channels[i]) / 4 + from / 4;
+                const int32_t at = (((p * up4(all) + c) / 4 * lanes) + l) * 4 + c % 4;
+                want[at] = call.table[i][call.x[i][(quad * lanes + l) * 4 + from % 4]];
+            }
+    call.y = take(n, 64);
+    k->qconcat(&call);
+    same(call.y, want, n, "qconcat", k->name);
+    drop();
+}
+
 static void qload(const ar_kernels *k, int32_t lanes) {
     const int32_t count = between(1, lanes), c = between(1, 9), pixels = between(1, 40);
     const int32_t quads = up4(c) / 4;
@@ -511,6 +582,8 @@ static void test_pool_load(void **unused) {
     for (int32_t round = 0; round < ROUNDS; round++)
         for (int32_t i = 0; i < level_count; i++) {
             qmax_pool(levels[i].table, 8 << round % 2);
+            qavg_pool(levels[i].table, 8 << round % 2);
+            qconcat(levels[i].table, 8 << round % 2);
             qload(levels[i].table, 8 << round % 2);
         }
 }

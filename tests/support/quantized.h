@@ -2,7 +2,7 @@
 #ifndef TEST_QUANTIZED_H
 #define TEST_QUANTIZED_H
 
-#include "engine/engine.h"
+#include "engine/lower.h"
 #include "model/program.h"
 #include "support/images.h"
 
