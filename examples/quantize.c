@@ -34,7 +34,7 @@ static void lower(advrob_context *ctx, const advrob_model *model, const advrob_d
     advrob_model *quantized = compress(ctx, "quant_ptq", "activation_bits=7", model, calibration);
     advrob_engine *engine;
     advrob_target *target;
-    must(advrob_engine_create(quantized, &engine));
+    must(advrob_engine_create(quantized, NULL, &engine));
     must(advrob_target_from_engine(engine, NULL, &target));
     print_accuracy(ctx, "8 bits (7), run in integers", target, test);
     if (path != NULL) must(advrob_engine_save(engine, path));

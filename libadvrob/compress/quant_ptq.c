@@ -198,6 +198,16 @@ static int32_t quantize_input(const ptq_options *o, advrob_model *model, const a
     return ar_quant_set(model, &model->nodes[0].output, bits, 0, codes, zero, &stored, 1);
 }
 
+/* Whether an operator's values are none of its inputs': those of a concatenation get one scale. The
+ * mean of all pixels is part of the layer behind it. */
+static bool computes(const ar_node *node) {
+    const ar_op *op = node->op;
+    if (strcmp(op->name, "avg_pool") == 0)
+        return node->attributes.kernel[0] > 1 || node->attributes.kernel[1] > 1;
+    return op->prune == AR_PRUNE_PRODUCES || op->prune == AR_PRUNE_TIES ||
+           op->prune == AR_PRUNE_JOINS || op->whole_batch;
+}
+
 /* Where quantization points lie: the input, and the end of each fused group that computes something
  * new. A batch norm that could not be folded stays float inside, as a sum does. */
 static int32_t choose_points(const ptq_options *o, advrob_model *model, ar_range *ranges) {
@@ -207,10 +217,8 @@ static int32_t choose_points(const ptq_options *o, advrob_model *model, ar_range
     ranges[0].wanted = o->input != 0;
     for (int32_t s = 0; s < program->count; s++) {
         const ar_step *step = &program->steps[s];
-        const ar_op *op = model->nodes[step->node].op;
-        bool computes =
-            op->prune == AR_PRUNE_PRODUCES || op->prune == AR_PRUNE_TIES || op->whole_batch;
-        if (computes && step->value != program->output) ranges[step->value].wanted = true;
+        if (computes(&model->nodes[step->node]) && step->value != program->output)
+            ranges[step->value].wanted = true;
     }
     ar_program_destroy(program);
     return ADVROB_OK;

@@ -1,5 +1,6 @@
 /* engine: integer programs, lowered from a quantized model: what is deployed. Others include this
- * header alone.
+ * header and lower.h. What is declared here needs no model: it is all that the inference-only
+ * library has (-Dcomponents=engine).
  *
  * Pixels become codes of the input's quantization point, every layer makes codes from codes by the
  * integer slots of kernel/kernel.h, and the last one's sums, times one float an output, are the
@@ -10,9 +11,21 @@
 
 #include <advrob/engine.h>
 
-#include "model/oracle.h"
+#include <pthread.h>
 
-enum { AR_LAYER_GEMM, AR_LAYER_MAX_POOL, AR_LAYER_PAD, AR_LAYER_ADD, AR_LAYER_KINDS };
+#include "op/op.h"
+
+#define AR_LAYER_NAME 64
+
+enum {
+    AR_LAYER_GEMM,
+    AR_LAYER_MAX_POOL,
+    AR_LAYER_PAD,
+    AR_LAYER_ADD,
+    AR_LAYER_AVG_POOL,
+    AR_LAYER_CONCAT,
+    AR_LAYER_KINDS
+};
 
 /* A tensor of codes q, each worth (q - zero) * scale. */
 typedef struct ar_engine_value {
@@ -24,10 +37,12 @@ typedef struct ar_engine_value {
 } ar_engine_value;
 
 typedef struct ar_engine_layer {
-    char name[AR_NAME_SIZE]; /* of the operator's node */
+    char name[AR_LAYER_NAME]; /* of the operator's node */
     int32_t kind;
-    int32_t input, residual, output; /* values; residual -1: none; output -1: the logits */
-    ar_attributes window;            /* kernel, stride, padding, dilation; pad: before, after */
+    /* Values. residual: what is added, or joined behind the input; -1: none; output -1: the logits.
+     */
+    int32_t input, residual, output;
+    ar_attributes window; /* kernel, stride, padding, dilation; pad: before, after */
     ar_shape in, out;
     /* A gemm's. All groups' weights: those between a channel and another group's outputs are 0. */
     int8_t *weights;   /* [outputs][channels][taps] */
@@ -42,6 +57,7 @@ typedef struct ar_engine_layer {
     float *scale_padded;
     ar_segment *segments;
     int32_t *pool_index;
+    uint8_t *tables; /* [2][256]: a concatenation's, the output's code of an input's */
 } ar_engine_layer;
 
 typedef struct ar_engine_room {
@@ -69,12 +85,6 @@ struct advrob_engine {
     ar_engine_room *spare;
 };
 
-/* lower.c: E_UNSUPPORTED names the node that has no integer form, E_RANGE one whose sums do not fit
- * 32 bits. */
-int32_t ar_engine_create(advrob_model *model, advrob_engine **out);
-/* From a program of the whole model. value [nodes]: gets the values that quantization points make,
- * -1 where there is none, and the engine keeps them all; NULL: not wanted. */
-int32_t ar_engine_lower(const struct ar_program *program, int32_t *value, advrob_engine **out);
 void ar_engine_retain(advrob_engine *engine);
 void ar_engine_release(advrob_engine *engine); /* NULL is fine */
 
@@ -116,12 +126,5 @@ void ar_engine_run_layer(const advrob_engine *engine, ar_engine_room *room, int3
 /* The layers alone, in a tile of 8 or 16 lanes. */
 void ar_engine_run_layers(const advrob_engine *engine, uint8_t *memory, int32_t lanes,
                           int32_t count, const float *x);
-
-/* exact.c: the engine inside a fake-quantized model (simulate = exact). */
-extern const struct ar_integers ar_engine_integers;
-
-/* target.c: what an attack sees. `gradients`: the quantized model that the engine was lowered from,
- * for straight-through gradients; NULL: none. */
-int32_t ar_target_from_engine(advrob_engine *engine, advrob_model *gradients, advrob_target **out);
 
 #endif

@@ -1,4 +1,5 @@
 /* What an engine needs on this machine: index lists, packed weights, one plan of memory. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -68,6 +69,25 @@ static int32_t prepare_lists(advrob_engine *engine, ar_engine_layer *layer) {
                 layer->pool_index[taps++] = layer->segments[s].x / q + k;
     }
     layer->first[pixels] = taps;
+out:
+    return status;
+}
+
+/* By the rule of the slots, for every code that there is. */
+static int32_t prepare_tables(advrob_engine *engine, ar_engine_layer *layer) {
+    int32_t status = ADVROB_OK;
+    const ar_engine_value *out = &engine->values[layer->output];
+    AR_TRY(take(engine, 2, 256, &layer->tables));
+    for (int32_t k = 0; k < 2; k++) {
+        const ar_engine_value *in = &engine->values[k == 0 ? layer->input : layer->residual];
+        const float scale = in->scale / out->scale;
+        for (int32_t code = 0; code < 256; code++) {
+            const float v = (float)(code - in->zero) * scale;
+            const float q = rintf(v) + (float)out->zero;
+            layer->tables[k * 256 + code] =
+                (uint8_t)fminf(fmaxf(q, (float)layer->low), (float)layer->high);
+        }
+    }
 out:
     return status;
 }
@@ -194,8 +214,10 @@ int32_t ar_engine_prepare(advrob_engine *engine) {
     AR_TRY(prepare_bytes(engine));
     for (int32_t i = 0; i < engine->layer_count; i++) {
         ar_engine_layer *layer = &engine->layers[i];
-        if (layer->kind == AR_LAYER_GEMM || layer->kind == AR_LAYER_MAX_POOL)
+        if (layer->kind == AR_LAYER_GEMM || layer->kind == AR_LAYER_MAX_POOL ||
+            layer->kind == AR_LAYER_AVG_POOL)
             AR_TRY(prepare_lists(engine, layer));
+        if (layer->kind == AR_LAYER_CONCAT) AR_TRY(prepare_tables(engine, layer));
         if (layer->kind == AR_LAYER_GEMM) AR_TRY(prepare_gemm(engine, layer));
     }
     AR_TRY(plan(engine));

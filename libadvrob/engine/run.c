@@ -82,6 +82,38 @@ static void run_max_pool(const advrob_engine *engine, ar_engine_room *room,
     engine->ctx->kernels->qmax_pool(&call);
 }
 
+static void run_avg_pool(const advrob_engine *engine, ar_engine_room *room,
+                         const ar_engine_layer *layer, int32_t lanes) {
+    const ar_engine_value *in = &engine->values[layer->input];
+    const ar_engine_value *out = &engine->values[layer->output];
+    const int32_t taps = layer->window.kernel[0] * layer->window.kernel[1];
+    ar_qmean call = {.pool = {.lanes = lanes,
+                              .quads = (layer->in.c + 3) / 4,
+                              .pixels_out = ar_shape_pixels(layer->out),
+                              .first = layer->first,
+                              .index = layer->pool_index,
+                              .x = codes(engine, room, layer->input),
+                              .y = codes(engine, room, layer->output)},
+                     .channels = layer->in.c,
+                     .x_zero = in->zero,
+                     .zero = out->zero,
+                     .low = layer->low,
+                     .high = layer->high,
+                     .scale = (float)((double)in->scale / taps / (double)out->scale)};
+    engine->ctx->kernels->qavg_pool(&call);
+}
+
+static void run_concat(const advrob_engine *engine, ar_engine_room *room,
+                       const ar_engine_layer *layer, int32_t lanes) {
+    ar_qjoin call = {.lanes = lanes,
+                     .pixels = ar_shape_pixels(layer->out),
+                     .channels = {layer->in.c, layer->out.c - layer->in.c},
+                     .x = {codes(engine, room, layer->input), codes(engine, room, layer->residual)},
+                     .table = {layer->tables, layer->tables + 256},
+                     .y = codes(engine, room, layer->output)};
+    engine->ctx->kernels->qconcat(&call);
+}
+
 /* By the same rule as a layer's residual, with the input's code for the sum. */
 static void run_add(const advrob_engine *engine, ar_engine_room *room, const ar_engine_layer *layer,
                     int32_t lanes) {
@@ -152,6 +184,10 @@ void ar_engine_run_layer(const advrob_engine *engine, ar_engine_room *room, int3
         run_gemm(engine, room, layer, lanes);
     else if (layer->kind == AR_LAYER_MAX_POOL)
         run_max_pool(engine, room, layer, lanes);
+    else if (layer->kind == AR_LAYER_AVG_POOL)
+        run_avg_pool(engine, room, layer, lanes);
+    else if (layer->kind == AR_LAYER_CONCAT)
+        run_concat(engine, room, layer, lanes);
     else if (layer->kind == AR_LAYER_PAD)
         run_pad(engine, room, layer, lanes);
     else
@@ -163,11 +199,24 @@ static void run_layers(const advrob_engine *engine, ar_engine_room *room, int32_
         ar_engine_run_layer(engine, room, i, lanes);
 }
 
+/* An input of fewer than 8 bits has fewer codes than the slot, and the tables of bytes, make. */
+static void limit_codes(const advrob_engine *engine, ar_engine_room *room, int32_t lanes) {
+    const ar_engine_value *input = &engine->values[0];
+    const uint8_t high = (uint8_t)input->high;
+    uint8_t *x = codes(engine, room, 0);
+    if (high == 255) return;
+    const int64_t n =
+        (int64_t)ar_shape_pixels(input->shape) * ((input->shape.c + 3) / 4) * 4 * lanes;
+    for (int64_t i = 0; i < n; i++)
+        x[i] = x[i] < high ? x[i] : high;
+}
+
 void ar_engine_run_layers(const advrob_engine *engine, uint8_t *memory, int32_t lanes,
                           int32_t count, const float *x) {
     ar_engine_room room = {.memory = memory};
     engine->ctx->kernels->qload(lanes, count, engine->shape.c, ar_shape_pixels(engine->shape), x,
                                 engine->input_scale, engine->input_zero, codes(engine, &room, 0));
+    limit_codes(engine, &room, lanes);
     run_layers(engine, &room, lanes);
 }
 
@@ -199,6 +248,7 @@ static int32_t run_piece(void *arg, int64_t piece, int32_t worker) {
     if (status < 0) return status;
     if (job->bytes != NULL) {
         load_bytes(job->engine, room, job->tile, count, job->bytes + at);
+        limit_codes(job->engine, room, job->tile);
         run_layers(job->engine, room, job->tile);
         store_logits(job->engine, room, job->tile, count, logits);
     } else {

@@ -233,6 +233,25 @@ typedef struct ar_qpool {
     uint8_t *y;
 } ar_qpool;
 
+/* The sum of a window's codes, each less x_zero, so that padding adds nothing, by the rule of
+ * ar_qgemm:
+ *   a = sum of (x - x_zero)                                   in int32, which does not overflow
+ *   y = clamp(rint((float)a * scale) + zero, low, high)
+ * `scale` holds the window's divisor. y's channels past the last are 0. */
+typedef struct ar_qmean {
+    ar_qpool pool;
+    int32_t channels, x_zero, zero, low, high;
+    float scale;
+} ar_qmean;
+
+/* Two tiles as one: the channels of x[0], then those of x[1], each code by its tile's table. y's
+ * channels past the last are 0. */
+typedef struct ar_qjoin {
+    int32_t lanes, pixels, channels[2];
+    const uint8_t *x[2], *table[2]; /* table: [256] */
+    uint8_t *y;
+} ar_qjoin;
+
 /* The sum of two tiles of n bytes, a multiple of 32, by the rule of a gemm's residual:
  * v = (float)(a - a_zero) * a_scale, v = v + (float)(b - b_zero) * b_scale,
  * y = clamp(rint(v) + zero, low, high). */
@@ -323,6 +342,8 @@ typedef struct ar_kernels {
                        void *packed);
     void (*qgemm)(const ar_qgemm *call);
     void (*qmax_pool)(const ar_qpool *call);
+    void (*qavg_pool)(const ar_qmean *call);
+    void (*qconcat)(const ar_qjoin *call);
     void (*qadd)(const ar_qadd *call);
     void (*qpad)(const ar_qpad *call);
     void (*qrows)(const ar_qrows *call);

@@ -42,6 +42,8 @@ size_t ar_qgemm_size_c(int32_t outputs, int32_t rows, int32_t x_high);
 void ar_qgemm_pack_c(int32_t outputs, int32_t rows, int32_t x_high, const int8_t *w, void *packed);
 void ar_qgemm_c(const ar_qgemm *call);
 void ar_qmax_pool_c(const ar_qpool *call);
+void ar_qavg_pool_c(const ar_qmean *call);
+void ar_qconcat_c(const ar_qjoin *call);
 void ar_qadd_c(const ar_qadd *call);
 void ar_qpad_c(const ar_qpad *call);
 void ar_qrows_c(const ar_qrows *call);

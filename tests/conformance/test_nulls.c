@@ -227,8 +227,8 @@ static void test_engines(void **state) {
     advrob_engine *e = NULL;
     advrob_target *t = NULL;
     int64_t bytes = 0;
-    NO(advrob_engine_create(NULL, &e));
-    NO(advrob_engine_create(model, NULL));
+    NO(advrob_engine_create(NULL, NULL, &e));
+    NO(advrob_engine_create(model, NULL, NULL));
     NO(advrob_engine_save(NULL, "/"));
     NO(advrob_engine_load(NULL, "/", &e));
     NO(advrob_engine_load(ctx, NULL, &e));

@@ -242,7 +242,7 @@ static void scenario_engine(run *r) {
     if (!r->over) new_dataset(r, 0);
     if (!r->over) make_smaller(r, 1, "quant_ptq", "range", "minmax");
     if (r->over) return;
-    MAKE(r, r->engines[0], advrob_engine_create(r->models[1], &r->engines[0]));
+    MAKE(r, r->engines[0], advrob_engine_create(r->models[1], NULL, &r->engines[0]));
     CALL(r, advrob_engine_save(r->engines[0], path_of("engine")));
     MAKE(r, r->engines[1], advrob_engine_load(r->ctx, path_of("engine"), &r->engines[1]));
     CALL(r, advrob_engine_run(r->engines[1], IMAGES, images, logits));
