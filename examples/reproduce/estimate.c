@@ -55,7 +55,7 @@ void name_duration(double seconds, char *text, size_t size) {
 /* Sets the work that is left, and says what it is thought to take. */
 int32_t estimate(job *j) {
     const char *attack = j->settings->preset->attack;
-    double work = curves_work(j), seconds = 0, probe = 0, passes;
+    double work = curves_work(j) + transfer_work(j), seconds = 0, probe = 0, passes;
     char duration[32];
     int64_t count = 0;
     int32_t left = 0, status = 0;
