@@ -202,7 +202,7 @@ static int32_t open_report(job *j, const char *name, advrob_report **out) {
 
 int32_t job_create(job *j, const settings *s) {
     int32_t status = 0;
-    *j = (job){.settings = s};
+    *j = (job){.settings = s, .train_passes = 3};
     progress_init(&j->progress);
     TRY(list_points(s, &j->plan));
     TRY(open_context(j));

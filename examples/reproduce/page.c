@@ -211,6 +211,10 @@ static int32_t add_needs(const job *j, const cast *c, advrob_report *r) {
     TRY(advrob_report_add_table(r, "What a net needs", columns));
     TRY(add_need_row(j, c->dense, r));
     TRY(add_need_row(j, c->tuned[2], r));
+    if (c->quant != NULL) {
+        const point integers = in_integers(c->quant);
+        if (clean_of(j, &integers).seeds > 0) TRY(add_need_row(j, &integers, r));
+    }
 out:
     return status;
 }

@@ -156,7 +156,7 @@ static int32_t plot_family(const job *j, const point_list *list, const family *f
     static const double bits[] = {1, 2, 4, 8, 16};
     bool prune = strcmp(f->compression, "prune") == 0;
     const paper_source *paper = find_paper(j->settings);
-    char title[128], note[320], crosses[160] = "";
+    char title[128], note[400], crosses[160] = "";
     int32_t status = 0;
     if (paper != NULL) {
         snprintf(crosses, sizeof crosses,
@@ -168,9 +168,9 @@ static int32_t plot_family(const job *j, const point_list *list, const family *f
              : strcmp(f->order, order_names[0]) == 0
                  ? "fine-tuned, then quantized"
                  : "quantized, then fine-tuned through the quantizer");
-    snprintf(note, sizeof note, "Error bars: %s. Nets of one level are drawn side by side.%s",
+    snprintf(note, sizeof note, "Error bars: %s. Nets of one level are drawn side by side.%s%s",
              has_seeds(j) ? "standard deviation over the seeds" : "95 % interval (Wilson)",
-             crosses);
+             prune ? "" : " AutoAttack-lite: on the net in integers, if it runs in them.", crosses);
     TRY(open_plot(r, title, prune ? "share of filters removed" : "bits of weights and activations",
                   "accuracy (share of the test images)",
                   prune ? "x_low=-0.05 x_high=1 y_low=0 y_high=1 percent_x=1 percent_y=1"

@@ -179,7 +179,8 @@ typedef struct job {
     meter meter;
     advrob_model *base; /* the base last used */
     char base_name[96];
-    int32_t number; /* of the point at work */
+    int32_t number;      /* of the point at work */
+    double train_passes; /* a training step of an image, in passes of an attack */
     bool opened;
 } job;
 

@@ -9,7 +9,7 @@
 #define STRONG_PASSES 400
 
 double train_work(const job *j, const char *options, bool adversarial, int64_t images) {
-    double passes = 3; /* forward, and backward to inputs and weights */
+    double passes = j->train_passes;
     if (adversarial) passes += 2 * option_number(j->settings->preset->attack, "steps", 20);
     return passes * option_number(options, "epochs", 1) * (double)images;
 }
