@@ -276,7 +276,7 @@ static int32_t plot_glance(const job *j, const point_list *list, int32_t base,
         snprintf(note, sizeof note,
                  "8: eight bits; std, adv: standard, adversarial fine-tuning; in the order of the "
                  "arrow. Filled: simulated; hollow: run in integers, PGD-20 on the first %lld "
-                 "images.",
+                 "images; left out where it is unreliable.",
                  (long long)j->settings->preset->integer_images);
     }
     TRY(open_plot(r, title, "net (and what was done to it)", "accuracy (share of the test images)",

@@ -259,6 +259,27 @@ def case_again(program, folder):
         expect(path.stat().st_mtime_ns > written[path], f'--fresh kept {path.name}')
 
 
+def case_doubted(program, folder):
+    """A verdict that a check would give, written into the results: no figure of that net under attack is
+    shown as robust, neither in the table nor on the page."""
+    out = folder / 'doubted'
+    shutil.copytree(folder / 't2', out)
+    table = read_rows(out)
+    doubted = next(row for row in table if row['execution'] == 'integer' and row['finetune'] == 'none')
+    doubted.update(verdict='unreliable', reasons='made up for a test')
+    with open(out / 'results.csv', 'w', newline='', encoding='utf-8') as file:
+        writer = csv.DictWriter(file, table[0].keys(), lineterminator='\n')
+        writer.writeheader()
+        writer.writerows(table)
+    done = tiny(program, out)
+    share = 100 * float(doubted['pgd20_accuracy'])
+    lines = [line for line in done.stdout.splitlines() if f'unreliable ({share:.1f})' in line]
+    expect(len(lines) == 1 and lines[0].split()[:4] == ['standard', 'int8,', 'integers', 'none'],
+           f'the table has {lines}')
+    check_page(out, f'unreliable ({share:.1f} %)', 'unreliable: made up for a test',
+               'int8, integers (unreliable)')
+
+
 def case_chosen(program, folder):
     """--finetune and --order leave points out, on the page too. The first run is killed before a
     quantized net has its rows: both come, with the figures of an undisturbed run."""
@@ -524,7 +545,7 @@ def file_limit(size):
     return limits
 
 
-CASES = [case_usage, case_data, case_folder, case_cifar10, case_threads, case_again, case_chosen, case_settings,
+CASES = [case_usage, case_data, case_folder, case_cifar10, case_threads, case_again, case_doubted, case_chosen, case_settings,
          case_stopped]
 
 
