@@ -16,7 +16,7 @@ static int32_t save_engine(job *j, const char *name, const advrob_engine *engine
 
 int32_t lower_net(job *j, const char *name, advrob_model *model, advrob_engine **out, char *refused,
                   size_t size) {
-    int32_t status = advrob_engine_create(model, out);
+    int32_t status = advrob_engine_create(model, NULL, out);
     if (status == ADVROB_E_UNSUPPORTED || status == ADVROB_E_RANGE) {
         snprintf(refused, size, "%s", advrob_last_message());
         return 0;

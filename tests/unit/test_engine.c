@@ -5,60 +5,8 @@
 
 #include <advrob/advrob.h>
 
-#include "engine/engine.h"
 #include "op/loss.h"
-#include "support/golden.h"
-
-#include "support/images.h"
-#include "support/options.h"
-
-enum { IMAGES = 40, CLASSES = 10 };
-
-typedef struct scene {
-    advrob_context *ctx;
-    advrob_model *quantized;
-    advrob_engine *engine;
-    int64_t size;
-    float *x;
-    int32_t *y;
-} scene;
-
-static advrob_context *open_context(test_allocator *allocator, int32_t threads, int32_t level) {
-    return test_context_at(allocator, threads, ar_kernels_get(level, false));
-}
-
-/* A net with random parameters that are not tiny, so that its logits differ. */
-static void open_scene(scene *s, advrob_context *ctx, const char *net, const char *words) {
-    static const double mean[] = {0.5, 0.4, 0.3}, std[] = {0.3, 0.2, 0.5};
-    advrob_options *options = test_options(words);
-    advrob_compressor *quant = NULL;
-    advrob_model *model = test_zoo(ctx, net);
-    const size_t channels = (size_t)model->nodes[0].shape.c;
-    test_ok(ar_model_initialise(model, "he", 5));
-    test_ok(ar_model_set_normalisation(model, mean, channels, std, channels));
-    *s = (scene){.ctx = ctx, .size = ar_shape_count(model->nodes[0].shape)};
-    advrob_dataset *data =
-        test_dataset(ctx, IMAGES, model->nodes[0].shape, ar_model_classes(model), 0.3, 3);
-    s->x = malloc(sizeof(float) * (size_t)(IMAGES * s->size));
-    s->y = malloc(sizeof(int32_t) * IMAGES);
-    test_ok(ar_dataset_gather(data, 0, NULL, IMAGES, s->x, s->y));
-    for (int64_t i = 0; i < IMAGES * s->size; i++) /* as 8 bits hold it */
-        s->x[i] = rintf(s->x[i] * 255) / 255;
-    test_ok(advrob_compressor_create(ctx, "quant_ptq", options, &quant));
-    test_ok(advrob_compressor_run(quant, model, data, &s->quantized));
-    test_ok(advrob_engine_create(s->quantized, &s->engine));
-    advrob_compressor_destroy(quant);
-    ar_options_destroy(options);
-    ar_dataset_release(data);
-    ar_model_release(model);
-}
-
-static void close_scene(scene *s) {
-    advrob_engine_destroy(s->engine);
-    ar_model_release(s->quantized);
-    free(s->x);
-    free(s->y);
-}
+#include "support/engine_scene.h"
 
 /* ---- against the simulation ---- */
 
@@ -92,6 +40,15 @@ static void check_net(advrob_context *ctx, const char *net, const char *words) {
     free(a);
     free(b);
     close_scene(&s);
+}
+
+/* The largest net of the zoo: 11 million weights. */
+static void test_resnet18(void **state) {
+    (void)state;
+    if (TEST_SANITIZED) skip();
+    advrob_context *ctx = open_context(NULL, 2, ar_cpu_detect());
+    check_net(ctx, "resnet18_cifar10", "activation_bits=7 images=8");
+    ar_context_release(ctx);
 }
 
 static void test_nets(void **state) {
@@ -137,7 +94,7 @@ static void test_small_filters(void **state) {
         test_ok(ar_dataset_gather(data, 0, NULL, IMAGES, x, NULL));
         test_ok(advrob_compressor_create(ctx, "quant_ptq", options, &quant));
         test_ok(advrob_compressor_run(quant, model, data, &quantized));
-        test_ok(advrob_engine_create(quantized, &engine));
+        test_ok(advrob_engine_create(quantized, NULL, &engine));
         test_ok(ar_target_from_model(quantized, &simulated));
         test_ok(ar_target_forward(simulated, IMAGES, x, wanted));
         test_ok(advrob_engine_run(engine, IMAGES, x, logits));
@@ -172,7 +129,7 @@ static void test_bits(void **state) {
                 const int32_t classes = s.engine->classes;
                 advrob_engine_destroy(s.engine);
                 ctx->kernels = ar_kernels_get(level, false);
-                test_ok(advrob_engine_create(s.quantized, &s.engine));
+                test_ok(advrob_engine_create(s.quantized, NULL, &s.engine));
                 if (level == 0 && threads == 1) {
                     test_ok(advrob_engine_run(s.engine, IMAGES, s.x, wanted));
                     for (int64_t i = 1; i < classes; i++)
@@ -192,6 +149,28 @@ static void test_bits(void **state) {
                 ar_context_release(ctx);
             }
     }
+}
+
+/* Pixels beyond the box have the codes of its ends, also where there are fewer than 256. */
+static void test_beyond(void **state) {
+    (void)state;
+    advrob_context *ctx = open_context(NULL, 1, ar_cpu_detect());
+    static const char *const words[] = {"activation_bits=4", "activation_bits=8"};
+    for (size_t w = 0; w < 2; w++) {
+        scene s;
+        float wanted[IMAGES * CLASSES], logits[IMAGES * CLASSES];
+        open_scene(&s, ctx, "tiny", words[w]);
+        const size_t bytes = sizeof(float) * IMAGES * (size_t)s.engine->classes;
+        for (int64_t i = 0; i < IMAGES * s.size; i++)
+            s.x[i] = 3 * s.x[i] - 1;
+        test_ok(advrob_engine_run(s.engine, IMAGES, s.x, logits));
+        for (int64_t i = 0; i < IMAGES * s.size; i++)
+            s.x[i] = fminf(fmaxf(s.x[i], 0), 1);
+        test_ok(advrob_engine_run(s.engine, IMAGES, s.x, wanted));
+        assert_memory_equal(logits, wanted, bytes);
+        close_scene(&s);
+    }
+    ar_context_release(ctx);
 }
 
 /* Bytes are the pixels that they stand for. */
@@ -313,7 +292,7 @@ static void test_targets(void **state) {
 
 static void refused(advrob_model *model, int32_t code, const char *says) {
     advrob_engine *engine = NULL;
-    int32_t status = advrob_engine_create(model, &engine);
+    int32_t status = advrob_engine_create(model, NULL, &engine);
     if (status != code || strstr(ar_message(), says) == NULL)
         fail_msg("%d, %s; expected %d and \"%s\"", status, ar_message(), code, says);
     assert_null(engine);
@@ -357,6 +336,12 @@ static void test_refused(void **state) {
     ar_model_release(model);
     open_scene(&s, ctx, "tiny", "");
     float logits[CLASSES];
+    advrob_options *options = test_options("narrow=1");
+    advrob_engine *none = NULL;
+    assert_int_equal(advrob_engine_create(s.quantized, options, &none), ADVROB_E_UNKNOWN);
+    assert_non_null(strstr(ar_message(), "engine: unknown option \"narrow\""));
+    assert_null(none);
+    ar_options_destroy(options);
     assert_int_equal(advrob_engine_run(s.engine, 0, s.x, logits), ADVROB_E_RANGE);
     ar_node *conv = &s.quantized->nodes[ar_model_find_node(s.quantized, "conv1")];
     ar_node *first = &s.quantized->nodes[0];
@@ -382,10 +367,11 @@ static void test_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_nets),          cmocka_unit_test(test_bits),
-        cmocka_unit_test(test_small_filters), cmocka_unit_test(test_bytes),
-        cmocka_unit_test(test_steady),        cmocka_unit_test(test_targets),
-        cmocka_unit_test(test_flattened),     cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_nets),      cmocka_unit_test(test_bits),
+        cmocka_unit_test(test_resnet18),  cmocka_unit_test(test_small_filters),
+        cmocka_unit_test(test_bytes),     cmocka_unit_test(test_beyond),
+        cmocka_unit_test(test_steady),    cmocka_unit_test(test_targets),
+        cmocka_unit_test(test_flattened), cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
