@@ -42,6 +42,20 @@ class Openvino:
         return {'kernels': ', '.join(f'{count} {name}' for name, count in kernels.items())}
 
 
+def _own_initializers(onnx, path):
+    """The model, in which parameters of equal values are not one: a bias that several layers share
+    is left in float by quantize_static, and with it the layers."""
+    model = onnx.load(path)
+    graph, values = model.graph, {value.name: value for value in model.graph.initializer}
+    for node in [node for node in graph.node if node.op_type == 'Identity']:
+        if node.input[0] in values:
+            copy = graph.initializer.add()
+            copy.CopyFrom(values[node.input[0]])
+            copy.name = node.output[0]
+            graph.node.remove(node)
+    return model
+
+
 def _text(value):
     return str(value.value if hasattr(value, 'value') else value)
 
@@ -59,6 +73,7 @@ class Side:
         """A QDQ file of a float one: by channel, activations calibrated (min-max) on data."""
         from onnxruntime.quantization import (CalibrationDataReader, QuantFormat, QuantType,
                                               quantize_static)
+        import onnx as module
         x = numpy.load(data)['x']
         batches = [{'x': x[at:at + batch]} for at in range(0, len(x) - batch + 1, batch)]
 
@@ -67,8 +82,9 @@ class Side:
                 return batches.pop() if batches else None
 
         kinds = {'u8': QuantType.QUInt8, 's8': QuantType.QInt8}
-        quantize_static(onnx, out, Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
-                        activation_type=kinds[signs[:2]], weight_type=kinds[signs[2:]])
+        quantize_static(_own_initializers(module, onnx), out, Reader(), per_channel=True,
+                        quant_format=QuantFormat.QDQ, activation_type=kinds[signs[:2]],
+                        weight_type=kinds[signs[2:]])
         return {}
 
     def check(self, out):
