@@ -1,0 +1,117 @@
+"""Finds and loads libadvrob and gives its functions their types. Every function that answers with a
+status raises an exception when that is negative."""
+import ctypes
+import os
+from pathlib import Path
+from typing import Any, List, Tuple
+
+from . import _prototypes
+from .errors import error_of
+
+SONAME = 'libadvrob.so.0'
+
+
+def candidates() -> List[str]:
+    """Where the library may be, in the order in which it is looked for."""
+    own = Path(__file__).resolve().parent / SONAME
+    places = [str(own)] if own.exists() else []
+    named = os.environ.get('ADVROB_LIBRARY')
+    return places + ([named] if named else []) + [SONAME]
+
+
+def checked(code: int, function: Any, arguments: Tuple[Any, ...]) -> int:
+    """After each call with an int32 result: counts are never negative, failures are."""
+    if code < 0:
+        raise error_of(code, library.advrob_last_message().decode('utf-8', 'replace'))
+    return code
+
+
+def load() -> Tuple[ctypes.CDLL, str]:
+    """The first library that loads, and its path. One of another version is refused."""
+    failures = []
+    for path in candidates():
+        try:
+            loaded = ctypes.CDLL(path)
+        except OSError as error:
+            failures.append(f'  {path}: {error}')
+            continue
+        check_version(loaded, path)
+        return loaded, path
+    tried = '\n'.join(failures)
+    raise ImportError(f'libadvrob was not found. Set ADVROB_LIBRARY to its path. Tried:\n{tried}')
+
+
+def check_version(loaded: ctypes.CDLL, path: str) -> None:
+    try:
+        text = loaded.advrob_version_text
+    except AttributeError:
+        raise ImportError(f'{path} is not libadvrob') from None
+    text.restype, text.argtypes = ctypes.c_char_p, ()
+    found = text().decode()
+    if found != _prototypes.VERSION:
+        raise ImportError(f'{path} is version {found} of libadvrob, this package is for version '
+                          f'{_prototypes.VERSION}')
+
+
+def declare(loaded: ctypes.CDLL) -> None:
+    for name, (result, parameters) in _prototypes.FUNCTIONS.items():
+        function = getattr(loaded, name)
+        function.restype, function.argtypes = result, parameters
+        if result is ctypes.c_int32:
+            function.errcheck = checked
+
+
+library, library_path = load()
+declare(library)
+
+
+class Handle:
+    """Owns one object of the library, which is destroyed with it. Passed to library functions as it
+    is; ctypes reads `_as_parameter_`."""
+
+    _destroy: Any = None
+
+    def __init__(self, address: Any) -> None:
+        self._as_parameter_ = address
+
+    def __del__(self) -> None:
+        address = self.__dict__.pop('_as_parameter_', None)
+        if address is not None and self._destroy is not None:
+            type(self)._destroy(address)
+
+
+def made(create: Any, *arguments: Any) -> Any:
+    """Calls a function whose last parameter receives a new object; its address."""
+    address = ctypes.c_void_p()
+    create(*arguments, ctypes.byref(address))
+    return address
+
+
+def digest_of(function: Any, handle: Handle) -> str:
+    buffer = ctypes.create_string_buffer(17)
+    function(handle, buffer, len(buffer))
+    return buffer.value.decode()
+
+
+def shape_of(function: Any, handle: Handle) -> Tuple[int, int, int]:
+    shape = (ctypes.c_int32 * 3)()
+    function(handle, shape)
+    return shape[0], shape[1], shape[2]
+
+
+def path_bytes(path: Any) -> bytes:
+    """A path as the library takes it. NUL bytes would cut it short unseen."""
+    encoded = os.fsencode(path)
+    if b'\0' in encoded:
+        raise ValueError(f'embedded null byte in path {path!r}')
+    return encoded
+
+
+def text_bytes(text: str, what: str) -> bytes:
+    """A text as the library takes it."""
+    if not isinstance(text, str):
+        raise TypeError(f'{what} is {text!r}, expected a str')
+    encoded = text.encode('utf-8', 'surrogatepass')
+    if b'\0' in encoded:
+        raise ValueError(f'embedded null character in {what} {text!r}')
+    return encoded

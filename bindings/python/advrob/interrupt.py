@@ -1,0 +1,112 @@
+"""Ctrl-C in long calls, and exceptions in callbacks: what must not get lost on the way through C.
+
+A signal handler written in Python only runs between two bytecodes, so not while the main thread is
+inside the library; and an exception that it raises while ctypes enters a callback is swallowed. So
+during a long call on the main thread SIGINT's handler only takes a note, and the number that the
+interpreter's C handler writes to its wakeup descriptor at once lets a small thread cancel the
+context. The call then ends within a tile, and `guarded` raises what the handler would have raised.
+"""
+import os
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any, Callable, Optional, Type
+
+from ._library import Handle, library
+from .progress import Bar, Report
+
+
+class _State(threading.local):
+    """What the calls of this thread share with their callbacks."""
+
+    failure: Optional[BaseException] = None  # the first exception in a callback
+    progress: Optional[Report] = None
+
+
+state = _State()
+
+
+def caught(function: Callable[..., Any], *arguments: Any) -> int:
+    """Runs a callback's Python part: 0, or 1 with the exception kept for the end of the call."""
+    try:
+        function(*arguments)
+        return 0
+    except BaseException as error:  # KeyboardInterrupt and SystemExit too
+        if state.failure is None:
+            state.failure = error
+        return 1
+
+
+class guarded:
+    """Around a long call, or one with callbacks, on `context`.
+
+    with guarded(context, progress):
+        library.advrob_attack_run(...)
+    """
+
+    def __init__(self, context: Handle, progress: Optional[Report] = None) -> None:
+        self.context, self.progress = context, progress
+        self.watch: Optional[_Watch] = None
+
+    def __enter__(self) -> None:
+        self.before = state.failure, state.progress
+        state.failure, state.progress = None, self.progress
+        if threading.current_thread() is threading.main_thread():
+            if callable(signal.getsignal(signal.SIGINT)):
+                self.watch = _Watch(self.context)
+
+    def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException],
+                 trace: Optional[TracebackType]) -> None:
+        failure = state.failure
+        state.failure, state.progress = self.before
+        if isinstance(self.progress, Bar):
+            self.progress.close()
+        if self.watch is not None:
+            self.watch.end()
+        if failure is not None:
+            raise failure from None
+        if self.watch is not None and self.watch.noted:
+            self.watch.handler(signal.SIGINT, self.watch.frame)
+            raise KeyboardInterrupt from None
+
+
+class _Watch:
+    """SIGINT during one call on the main thread."""
+
+    def __init__(self, context: Handle) -> None:
+        self.context, self.noted, self.other = context, False, -1
+        self.frame: Optional[FrameType] = None
+        self.handler: Any = signal.getsignal(signal.SIGINT)
+        self.end_read, self.end_write = os.pipe()
+        os.set_blocking(self.end_write, False)
+        self.thread = threading.Thread(target=self.run, name='advrob-interrupt', daemon=True)
+        signal.signal(signal.SIGINT, self.note)
+        self.thread.start()
+        self.other = signal.set_wakeup_fd(self.end_write, warn_on_full_buffer=False)
+
+    def note(self, _number: int, frame: Optional[FrameType]) -> None:
+        self.noted, self.frame = True, frame
+
+    def run(self) -> None:
+        """The thread: cancels at SIGINT, hands other signals on to who listened before."""
+        while True:
+            numbers = os.read(self.end_read, 64)
+            if not numbers:
+                return
+            if signal.SIGINT in numbers:
+                library.advrob_context_cancel(self.context)
+            if self.other != -1:
+                try:
+                    os.write(self.other, numbers)
+                except OSError:
+                    pass  # full: who listens has enough to read
+
+    def end(self) -> None:
+        """Puts everything back. A signal that comes later is the old handler's."""
+        signal.set_wakeup_fd(self.other)
+        signal.signal(signal.SIGINT, self.handler)
+        os.close(self.end_write)
+        self.thread.join()
+        os.close(self.end_read)
+        if self.noted:
+            library.advrob_context_rearm(self.context)
