@@ -18,7 +18,7 @@ def table_of_nodes(title: str, text: str) -> str:
     """A model's summary as a table; as it is, should its form have changed."""
     head, *lines = [line for line in text.splitlines() if line]
     found = [NODE.fullmatch(line) for line in lines[:-1]]
-    rows = [match.groups() for match in found if match]
+    rows = [match.groups()[:len(head.split())] for match in found if match]
     if len(rows) < len(found):
         return f'<p>{html.escape(title)}</p><pre>{html.escape(text)}</pre>'
     return table(title, head.split(), rows)
