@@ -85,6 +85,7 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
     info = f'advrob-{project("version")}.dist-info'
     files[f'{info}/LICENSE'] = (ROOT / 'LICENSE').read_bytes()
     files[f'{info}/METADATA'] = metadata().encode()
+    files[f'{info}/entry_points.txt'] = b'[console_scripts]\nadvrob = advrob.cli:main\n'
     files[f'{info}/WHEEL'] = (f'Wheel-Version: 1.0\nGenerator: advrob\nRoot-Is-Purelib: false\n'
                               f'Tag: {tag(library)}\n').encode()
     name = f'advrob-{project("version")}-{tag(library)}.whl'

@@ -68,7 +68,7 @@ class Threads(unittest.TestCase):
             def forward(z):
                 raise KeyError(i)
             try:
-                advrob.attack('fgsm', advrob.Target.from_callable(forward, None, model.classes), x, y)
+                advrob.attack('square', advrob.Target.from_callable(forward, None, model.classes), x, y)
             except KeyError as error:
                 return error.args[0]
 

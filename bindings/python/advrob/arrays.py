@@ -4,11 +4,12 @@ what comes out are NumPy arrays, which speak it themselves."""
 from typing import Any, Optional, Tuple
 
 import numpy as np
-import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int32]
-AnyArray = npt.NDArray[Any]
+# Without numpy.typing, whose import takes a tenth of this package's.
+FloatArray = np.ndarray[Any, np.dtype[np.float32]]
+DoubleArray = np.ndarray[Any, np.dtype[np.float64]]
+IntArray = np.ndarray[Any, np.dtype[np.int32]]
+AnyArray = np.ndarray[Any, np.dtype[Any]]
 
 F32, U8, I32 = np.dtype(np.float32), np.dtype(np.uint8), np.dtype(np.int32)
 
@@ -82,7 +83,7 @@ def labels(y: Any, n: int, name: str = 'y') -> IntArray:
     return np.ascontiguousarray(array, I32)
 
 
-def doubles(values: Any, name: str, n: Optional[int] = None) -> npt.NDArray[np.float64]:
+def doubles(values: Any, name: str, n: Optional[int] = None) -> DoubleArray:
     """Numbers [n] as contiguous float64."""
     array = np.ascontiguousarray(values, np.float64)
     if array.ndim != 1 or n is not None and len(array) != n:

@@ -1,6 +1,5 @@
 """Contexts: threads, seed, CPU level and memory of everything that is made in them."""
 import contextvars
-import logging
 import os
 from types import TracebackType
 from typing import Any, List, Optional, Tuple, Type
@@ -10,13 +9,12 @@ from ._library import Handle, library, made
 from .interrupt import caught, state
 from .options import Options
 
-_log = logging.getLogger('advrob')
-_LEVELS = {_prototypes.LOG_WARNING: logging.WARNING, _prototypes.LOG_INFO: logging.INFO,
-           _prototypes.LOG_DEBUG: logging.DEBUG}
-
 
 def _tell_log(_user: Any, level: int, message: bytes) -> None:
-    caught(_log.log, _LEVELS.get(level, logging.INFO), '%s', message.decode('utf-8', 'replace'))
+    import logging  # messages are rare, and its import takes a third of this package's
+    levels = {_prototypes.LOG_WARNING: logging.WARNING, _prototypes.LOG_DEBUG: logging.DEBUG}
+    caught(logging.getLogger('advrob').log, levels.get(level, logging.INFO), '%s',
+           message.decode('utf-8', 'replace'))
 
 
 def _tell_progress(_user: Any, what: bytes, done: int, total: int, value: float) -> int:

@@ -3,9 +3,9 @@ import ctypes
 from typing import Any, Dict, List, Optional
 
 import numpy as np
-import numpy.typing as npt
 
 from ._library import Handle, library, made, text_bytes
+from .arrays import DoubleArray
 from .context import Context
 from .dataset import Data, as_dataset
 from .interrupt import guarded
@@ -28,7 +28,7 @@ class History(Handle):
     def __len__(self) -> int:
         return int(library.advrob_history_rows(self))
 
-    def __getitem__(self, column: str) -> npt.NDArray[np.float64]:
+    def __getitem__(self, column: str) -> DoubleArray:
         """A column, one value an epoch; NaN where it was not measured. Names: History.COLUMNS."""
         if column not in self.COLUMNS:
             raise KeyError(f'{column!r}, expected one of {", ".join(self.COLUMNS)}')

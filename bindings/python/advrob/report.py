@@ -1,15 +1,13 @@
 """Evaluation, and reports of it: rows of figures and a page for people."""
-import csv
 import ctypes
 import os
 import tempfile
 from typing import Any, Dict, List, Optional, Sequence, Set, Tuple, Union
 
 import numpy as np
-import numpy.typing as npt
 
 from ._library import Handle, library, made, path_bytes, text_bytes
-from .arrays import address, as_images, doubles
+from .arrays import AnyArray, address, as_images, doubles
 from .context import Context, current
 from .dataset import Data, Dataset, as_dataset
 from .interrupt import guarded
@@ -96,6 +94,7 @@ class Report(Handle):
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, 'rows.csv')
             self.save(path)
+            import csv
             with open(path, newline='', encoding='utf-8') as file:
                 columns = next(csv.reader(file), [])
         found = []
@@ -248,7 +247,7 @@ class Evaluation:
     report            the Report, whose page `save` writes
     """
 
-    def __init__(self, report: Report, labels: List[str], per_sample: npt.NDArray[Any]) -> None:
+    def __init__(self, report: Report, labels: List[str], per_sample: AnyArray) -> None:
         self.report, self.per_sample = report, per_sample
         self.row: Dict[str, Any] = report.rows[-1]
         self.clean = float(self.row['clean_accuracy'])
@@ -315,8 +314,9 @@ def spread(attacks: Sequence[Component], shared: Dict[str, Any]) -> List[Tuple[s
     return members
 
 
-def read_records(path: str, n: int) -> npt.NDArray[Any]:
+def read_records(path: str, n: int) -> AnyArray:
     """The evaluation's file of images as an array."""
+    import csv
     samples = np.zeros(n, SAMPLE)
     with open(path, newline='', encoding='utf-8') as file:
         for sample, row in zip(samples, csv.DictReader(file)):

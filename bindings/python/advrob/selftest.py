@@ -7,6 +7,7 @@ from typing import Callable, List, Tuple
 
 import numpy as np
 
+from .arrays import PIXELS, FloatArray
 from .attack import attack
 from .compress import compress
 from .context import Context
@@ -18,10 +19,9 @@ from .report import evaluate
 from .target import Target
 
 
-def images(n: int, shape: Tuple[int, ...], seed: int = 0) -> 'np.ndarray[tuple[int, ...], np.dtype[np.float32]]':
+def images(n: int, shape: Tuple[int, ...], seed: int = 0) -> FloatArray:
     """Images of bytes as floats."""
-    drawn = np.random.default_rng(seed).integers(0, 256, (n, *shape))
-    return (drawn / 255).astype(np.float32)
+    return PIXELS[np.random.default_rng(seed).integers(0, 256, (n, *shape))]
 
 
 def check_levels() -> None:
@@ -43,7 +43,7 @@ def check_gradient() -> None:
     model = Model.build('tiny_residual', seed=3)
     x, y = images(4, model.shape), np.arange(4) % model.classes
     _, dx = model.loss_grad(x, y)
-    direction = np.random.default_rng(1).standard_normal(x.shape).astype(np.float32)
+    direction = np.random.default_rng(1).standard_normal(x.shape, np.float32)
     step = np.float32(1e-3)
     up, down = (model.loss_grad(x + sign * step * direction, y)[0] for sign in (1, -1))
     wanted, found = (up - down) / (2 * step), (dx * direction).sum(axis=(1, 2, 3))
