@@ -150,6 +150,10 @@ class Objects(Folder):
         for twin in (model.copy(), copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
             self.assertEqual(twin.digest(), model.digest())
         self.assertEqual(pickle.loads(pickle.dumps(data)).digest(), data.digest())
+        tiny = advrob.Model.build('tiny', seed=1)
+        x = noise(8, tiny.shape)
+        engine = advrob.Engine(advrob.compress('quant_ptq', tiny, x))
+        self.assertTrue((pickle.loads(pickle.dumps(engine))(x) == engine(x)).all())
         with advrob.Context(threads=1, seed=5) as context:
             self.assertEqual((context.threads, context.seed), (1, 5))
             self.assertEqual(pickle.loads(pickle.dumps(context)).seed, 5)

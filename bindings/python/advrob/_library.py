@@ -3,7 +3,7 @@ status raises an exception when that is negative."""
 import ctypes
 import os
 from pathlib import Path
-from typing import Any, List, Tuple
+from typing import Any, Callable, List, Tuple, TypeVar
 
 from . import _prototypes
 from .errors import error_of
@@ -26,24 +26,24 @@ def checked(code: int, function: Any, arguments: Tuple[Any, ...]) -> int:
     return code
 
 
-def load() -> Tuple[ctypes.CDLL, str]:
+def find() -> Tuple[ctypes.CDLL, str]:
     """The first library that loads, and its path. One of another version is refused."""
     failures = []
     for path in candidates():
         try:
-            loaded = ctypes.CDLL(path)
+            there = ctypes.CDLL(path)
         except OSError as error:
             failures.append(f'  {path}: {error}')
             continue
-        check_version(loaded, path)
-        return loaded, path
+        check_version(there, path)
+        return there, path
     tried = '\n'.join(failures)
     raise ImportError(f'libadvrob was not found. Set ADVROB_LIBRARY to its path. Tried:\n{tried}')
 
 
-def check_version(loaded: ctypes.CDLL, path: str) -> None:
+def check_version(there: ctypes.CDLL, path: str) -> None:
     try:
-        text = loaded.advrob_version_text
+        text = there.advrob_version_text
     except AttributeError:
         raise ImportError(f'{path} is not libadvrob') from None
     text.restype, text.argtypes = ctypes.c_char_p, ()
@@ -53,15 +53,15 @@ def check_version(loaded: ctypes.CDLL, path: str) -> None:
                           f'{_prototypes.VERSION}')
 
 
-def declare(loaded: ctypes.CDLL) -> None:
+def declare(there: ctypes.CDLL) -> None:
     for name, (result, parameters) in _prototypes.FUNCTIONS.items():
-        function = getattr(loaded, name)
+        function = getattr(there, name)
         function.restype, function.argtypes = result, parameters
         if result is ctypes.c_int32:
             function.errcheck = checked
 
 
-library, library_path = load()
+library, library_path = find()
 declare(library)
 
 
@@ -74,10 +74,13 @@ class Handle:
     def __init__(self, address: Any) -> None:
         self._as_parameter_ = address
 
-    def __del__(self) -> None:
+    def _free(self) -> None:
         address = self.__dict__.pop('_as_parameter_', None)
-        if address is not None and self._destroy is not None:
+        if address is not None:
             type(self)._destroy(address)
+
+    def __del__(self) -> None:
+        self._free()
 
 
 def made(create: Any, *arguments: Any) -> Any:
@@ -97,6 +100,31 @@ def shape_of(function: Any, handle: Handle) -> Tuple[int, int, int]:
     shape = (ctypes.c_int32 * 3)()
     function(handle, shape)
     return shape[0], shape[1], shape[2]
+
+
+T = TypeVar('T')
+
+
+def scratch() -> Any:
+    """A folder for as long as a `with` lasts."""
+    import tempfile  # rarely needed, and slow to import
+    return tempfile.TemporaryDirectory(prefix='advrob-')
+
+
+def saved(save: Callable[[str], None]) -> bytes:
+    """What `save` writes to a file, for pickles."""
+    with scratch() as folder:
+        path = os.path.join(folder, 'saved')
+        save(path)
+        return Path(path).read_bytes()
+
+
+def loaded(load: Callable[[str], T], data: bytes) -> T:
+    """What `load` makes of a file with these bytes."""
+    with scratch() as folder:
+        path = os.path.join(folder, 'saved')
+        Path(path).write_bytes(data)
+        return load(path)
 
 
 def path_bytes(path: Any) -> bytes:

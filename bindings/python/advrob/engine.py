@@ -5,7 +5,7 @@ from typing import Any, Optional, Tuple
 
 import numpy as np
 
-from ._library import Handle, library, made, path_bytes, shape_of
+from ._library import Handle, library, loaded, made, path_bytes, saved, shape_of
 from .arrays import FloatArray, IntArray, U8, address, images
 from .context import Context, current
 from .interrupt import guarded
@@ -50,7 +50,7 @@ class Engine(Handle):
         self.context, self.gradients = context, gradients
         self._shape = shape_of(library.advrob_engine_shape, self)
         self._classes = int(library.advrob_engine_classes(self))
-        self._bytes = max(self.memory()[0], 1)
+        self._macs = gradients.macs if gradients is not None else 100 * self.memory()[0]  # about
 
     def save(self, path: 'str | os.PathLike[str]') -> None:
         """Writes its file, whole or not at all. Raises OSError."""
@@ -77,7 +77,7 @@ class Engine(Handle):
         run = library.advrob_engine_run_u8 if x.dtype == U8 else library.advrob_engine_run
         n = len(x)
         logits = np.empty((n, self._classes), np.float32)
-        if n * self._bytes < SHORT // 1000:
+        if n * self._macs < SHORT:
             run(self, n, address(x), address(logits))
         else:
             with guarded(self.context):
@@ -89,6 +89,13 @@ class Engine(Handle):
         classes: IntArray = np.argmax(self(x), axis=1).astype(np.int32)
         return classes
 
+    def __reduce__(self) -> Tuple[Any, ...]:
+        return _unpickled, (saved(self.save), self.gradients)
+
     def __repr__(self) -> str:
         return (f'Engine(input {"x".join(map(str, self.shape))}, {self.classes} classes, '
                 f'{self.memory()[0]:,} bytes)')
+
+
+def _unpickled(data: bytes, gradients: Optional[Model]) -> Engine:
+    return loaded(lambda path: Engine.load(path, gradients=gradients), data)

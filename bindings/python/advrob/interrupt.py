@@ -83,6 +83,8 @@ class _Watch:
         signal.signal(signal.SIGINT, self.note)
         self.thread.start()
         self.other = signal.set_wakeup_fd(self.end_write, warn_on_full_buffer=False)
+        if self.noted:  # before the descriptor was set
+            library.advrob_context_cancel(self.context)
 
     def note(self, _number: int, frame: Optional[FrameType]) -> None:
         self.noted, self.frame = True, frame

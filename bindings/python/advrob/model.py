@@ -1,20 +1,20 @@
 """Models: float nets and simulated quantized ones."""
 import ctypes
 import os
-import tempfile
-from typing import Any, Dict, Iterator, List, MutableMapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, MutableMapping, Optional, Tuple
 
 import numpy as np
 
 from . import _prototypes
-from ._library import (Handle, digest_of, library, made, path_bytes, shape_of, text_bytes)
+from ._library import (Handle, digest_of, library, loaded, made, path_bytes, saved, shape_of,
+                       text_bytes)
 from .arrays import AnyArray, FloatArray, IntArray, address, pixels
 from .context import Context, current
 from .interrupt import guarded
 from .options import Options
 
-# A forward pass of fewer multiply-adds than this takes a few milliseconds: Ctrl-C can wait for it.
-SHORT = 10**8
+# A forward pass of fewer multiply-adds takes some 20 milliseconds: Ctrl-C can wait for it.
+SHORT = 5 * 10**8
 
 DTYPES = {_prototypes.F32: np.float32, _prototypes.U8: np.uint8, _prototypes.I32: np.int32,
           _prototypes.I64: np.int64}
@@ -118,11 +118,7 @@ class Model(Handle):
         return self.copy()
 
     def __reduce__(self) -> Tuple[Any, ...]:
-        with tempfile.TemporaryDirectory() as folder:
-            path = os.path.join(folder, 'model.safetensors')
-            self.save(path)
-            with open(path, 'rb') as file:
-                return _unpickled, (file.read(),)
+        return _unpickled, (saved(self.save),)
 
     def save(self, path: 'str | os.PathLike[str]') -> None:
         """Writes one safetensors file, whole or not at all. Raises OSError."""
@@ -242,9 +238,5 @@ class Model(Handle):
         library.advrob_model_load_weights(self, path_bytes(path))
 
 
-def _unpickled(data: Sequence[int]) -> Model:
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, 'model.safetensors')
-        with open(path, 'wb') as file:
-            file.write(bytes(data))
-        return Model.load(path)
+def _unpickled(data: bytes) -> Model:
+    return loaded(Model.load, data)

@@ -91,7 +91,7 @@ class Options(Handle):
         return self
 
     def __exit__(self, *_: Any) -> None:
-        self.__del__()
+        self._free()
 
     def _set(self, key: bytes, name: str, value: Any) -> None:
         if isinstance(value, str):

@@ -1,12 +1,11 @@
 """Evaluation, and reports of it: rows of figures and a page for people."""
 import ctypes
 import os
-import tempfile
 from typing import Any, Dict, List, Optional, Sequence, Set, Tuple, Union
 
 import numpy as np
 
-from ._library import Handle, library, made, path_bytes, text_bytes
+from ._library import Handle, library, made, path_bytes, scratch, text_bytes
 from .arrays import AnyArray, address, as_images, doubles
 from .context import Context, current
 from .dataset import Data, Dataset, as_dataset
@@ -91,7 +90,7 @@ class Report(Handle):
     @property
     def rows(self) -> List[Dict[str, Any]]:
         """A dictionary for each row; empty cells are left out."""
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch() as folder:
             path = os.path.join(folder, 'rows.csv')
             self.save(path)
             import csv
@@ -214,7 +213,7 @@ class Report(Handle):
 
     def _repr_html_(self) -> str:
         from .notebook import frame
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch() as folder:
             path = os.path.join(folder, 'report.html')
             self.save(path)
             with open(path, encoding='utf-8') as file:
@@ -233,7 +232,7 @@ def prepared(target: Attackable, test: Data) -> Tuple[Target, Dataset]:
 
 SAMPLE = np.dtype([('label', np.int32), ('clean_prediction', np.int32), ('prediction', np.int32),
                    ('clean_loss', np.float64), ('loss', np.float64), ('linf', np.float64),
-                   ('l2', np.float64), ('attack', 'U32'), ('robust', np.bool_)])
+                   ('l2', np.float64), ('attack', 'U64'), ('robust', np.bool_)])
 
 
 class Evaluation:
@@ -284,7 +283,7 @@ def evaluate(target: Attackable, x: Any, y: Any = None, *, attacks: Sequence[Com
     goal, data = prepared(target, x if y is None else (x, y))
     report = Report(title or 'Evaluation', context=goal.context)
     report.add_row()
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         records = os.fspath(settings.setdefault('records', os.path.join(folder, 'records.csv')))
         report.evaluate(goal, data, progress=progress, attacks=members or None, **settings)
         samples = read_records(records, len(data))

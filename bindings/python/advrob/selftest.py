@@ -1,12 +1,12 @@
 """python -m advrob --selftest: does the library do on this machine what it should? Each check has an
 answer of its own: finite differences, arithmetic, the other CPU level."""
 import os
-import tempfile
 import time
 from typing import Callable, List, Tuple
 
 import numpy as np
 
+from ._library import scratch
 from .arrays import PIXELS, FloatArray
 from .attack import attack
 from .compress import compress
@@ -73,7 +73,7 @@ def check_engine() -> None:
             x = images(32, model.shape)
             quantized = compress('quant_ptq', model, x, activation_bits=7)
             engines.append(Engine(quantized))
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         path = os.path.join(folder, 'net.engine')
         engines[0].save(path)
         engines[1] = Engine.load(path)
@@ -94,7 +94,7 @@ def check_training() -> None:
     assert evaluate(model, x, y).clean > 0.95, 'nothing was learned'
     small = compress('prune_l1', model, sparsity=0.5)
     assert small.parameter_total < model.parameter_total
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         path = os.path.join(folder, 'net.safetensors')
         small.save(path)
         assert Model.load(path).digest() == small.digest(), 'a saved model is another'

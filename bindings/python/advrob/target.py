@@ -1,5 +1,6 @@
 """Targets: what is attacked or evaluated: a model, an engine, or any program behind two functions."""
 import ctypes
+import threading
 from typing import Any, Callable, Optional, Tuple, Union
 
 import numpy as np
@@ -176,6 +177,7 @@ class _Late(Target):
         super().__init__(None, context)
         del self._as_parameter_
         self._late = calls, low, high
+        self._lock = threading.Lock()  # the first images may come from two threads
 
     @property
     def shape(self) -> Tuple[int, int, int]:
@@ -184,10 +186,11 @@ class _Late(Target):
         return super().shape
 
     def fit(self, x: Any) -> FloatArray:
-        if '_as_parameter_' not in self.__dict__:
-            calls, low, high = self._late
-            x = pixels(x)
-            super().__init__(*calls.bound(self.context, x.shape[1:], low, high))
+        with self._lock:
+            if '_as_parameter_' not in self.__dict__:
+                calls, low, high = self._late
+                x = pixels(x)
+                super().__init__(*calls.bound(self.context, x.shape[1:], low, high))
         return super().fit(x)
 
     def __repr__(self) -> str:
