@@ -1,5 +1,6 @@
 /* Status, version, context. */
 #include "api.h"
+#include "engine/engine.h"
 
 int32_t ar_api_enter(advrob_context *ctx, uint64_t *state) {
     int32_t status = ar_context_check(ctx);
@@ -40,7 +41,10 @@ int32_t advrob_context_create(const advrob_options *options, advrob_context **ou
     int before = errno;
     uint64_t state = ar_fp_enter();
     int32_t status = ar_context_create(options, out);
-    if (status >= 0) (*out)->kernels = ar_kernels_get((*out)->cpu, true);
+    if (status >= 0) {
+        (*out)->kernels = ar_kernels_get((*out)->cpu, true);
+        (*out)->integers = &ar_engine_integers;
+    }
     ar_fp_leave(state);
     errno = before;
     return status;

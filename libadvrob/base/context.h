@@ -5,6 +5,7 @@
 #include "memory.h"
 
 struct ar_kernels;  /* kernel/kernel.h */
+struct ar_integers; /* model/program.h */
 struct ar_file_ops; /* file.h */
 struct ar_pool;     /* pool.c */
 
@@ -21,10 +22,11 @@ struct advrob_context {
     int64_t process; /* pid of the creator: a forked child is refused */
     int64_t seed;
     int32_t threads;
-    int32_t cpu;                      /* AR_CPU_* */
-    int32_t winograd;                 /* the largest Winograd tile of convolutions: 0, 2 or 4 */
-    const struct ar_kernels *kernels; /* set by the api layer after creation */
-    const struct ar_file_ops *files;  /* tests put a faulty twin here */
+    int32_t cpu;                        /* AR_CPU_* */
+    int32_t winograd;                   /* the largest Winograd tile of convolutions: 0, 2 or 4 */
+    const struct ar_kernels *kernels;   /* set by the api layer after creation, as are: */
+    const struct ar_integers *integers; /* what exact simulation runs by; NULL: there is none */
+    const struct ar_file_ops *files;    /* tests put a faulty twin here */
     void *files_user;
     advrob_log_fn log;
     void *log_user;

@@ -12,7 +12,7 @@
 
 typedef struct ptq_options {
     int64_t weight_bits, activation_bits, images, input;
-    const char *weight_granularity, *weight_range, *range;
+    const char *weight_granularity, *weight_range, *range, *simulate;
     double percentile;
 } ptq_options;
 
@@ -28,6 +28,8 @@ static const ar_option entries[] = {
     AR_I64(ptq_options, images, 512, 1, 1000000, "calibration images, the first of the dataset"),
     AR_I64(ptq_options, input, 1, 0, 1,
            "quantize the input too: pixels to 256 codes of the box, the normalisation folded"),
+    AR_STR(ptq_options, simulate, "float", "float|exact",
+           "what the model computes in: floats, or the engine's own integers, to the bit"),
 };
 static const ar_option_table table = AR_TABLE(ptq_options, entries);
 
@@ -245,6 +247,12 @@ static int32_t run(const ar_compression *job, advrob_model **out) {
             AR_TRY(quantize_value(o, model, node, &ranges[i]));
         if (node->op != NULL && node->op->prune == AR_PRUNE_PRODUCES) /* after its input's point */
             AR_TRY(quantize_weights(o, model, node));
+    }
+    if (strcmp(o->simulate, "exact") == 0) {
+        ar_program *program;
+        model->exact = true;
+        ar_model_restructured(model);
+        AR_TRY(ar_model_program(model, false, &program)); /* whether it has integers */
     }
     *out = model;
     model = NULL;

@@ -62,6 +62,7 @@ struct advrob_engine {
     int32_t value_count; /* value 0 is the input */
     ar_engine_layer *layers;
     int32_t layer_count;
+    bool keep;            /* no value takes another's room: all can be read after a run */
     size_t room, sums;    /* bytes of a workspace for 16 images; where the logits' sums lie in it */
     pthread_mutex_t lock; /* guards `spare` */
     ar_engine_room *spare;
@@ -70,6 +71,9 @@ struct advrob_engine {
 /* lower.c: E_UNSUPPORTED names the node that has no integer form, E_RANGE one whose sums do not fit
  * 32 bits. */
 int32_t ar_engine_create(advrob_model *model, advrob_engine **out);
+/* From a program of the whole model. value [nodes]: gets the values that quantization points make,
+ * -1 where there is none, and the engine keeps them all; NULL: not wanted. */
+int32_t ar_engine_lower(const struct ar_program *program, int32_t *value, advrob_engine **out);
 void ar_engine_retain(advrob_engine *engine);
 void ar_engine_release(advrob_engine *engine); /* NULL is fine */
 
@@ -96,6 +100,13 @@ int32_t ar_engine_room_take(advrob_engine *engine, ar_engine_room **out);
 void ar_engine_room_give(advrob_engine *engine, ar_engine_room *room); /* NULL is fine */
 void ar_engine_run_tile(const advrob_engine *engine, ar_engine_room *room, int32_t count,
                         const float *x, float *logits);
+
+/* The layers alone, in a tile of 8 or 16 lanes. */
+void ar_engine_run_layers(const advrob_engine *engine, uint8_t *memory, int32_t lanes,
+                          int32_t count, const float *x);
+
+/* exact.c: the engine inside a fake-quantized model (simulate = exact). */
+extern const struct ar_integers ar_engine_integers;
 
 /* target.c: what an attack sees. `gradients`: the quantized model that the engine was lowered from,
  * for straight-through gradients; NULL: none. */

@@ -311,21 +311,34 @@ out:
     return status;
 }
 
-int32_t ar_engine_create(advrob_model *model, advrob_engine **out) {
+/* The values that quantization points make, by node; -1: none. */
+static void note_values(const lowering *l, int32_t *value) {
+    for (int32_t i = 0; i < l->model->node_count; i++)
+        value[i] = l->model->nodes[i].output.bits > 0 ? l->value[i] : -1;
+}
+
+int32_t ar_engine_lower(const ar_program *program, int32_t *value, advrob_engine **out) {
     int32_t status = ADVROB_OK;
-    ar_program *program = NULL;
-    lowering l = {.model = model};
+    advrob_model *model = program->model;
+    lowering l = {.model = model, .program = program};
     ar_arena_init(&l.scratch, &model->ctx->memory);
-    AR_TRY(ar_program_create(model, ar_model_output(model), false, &program));
-    l.program = program;
     AR_TRY(ar_engine_new(model->ctx, model->nodes[0].shape, &l.engine));
     AR_TRY(lower(&l));
+    if (value != NULL) note_values(&l, value);
+    l.engine->keep = value != NULL;
     AR_TRY(ar_engine_prepare(l.engine));
     *out = l.engine;
     l.engine = NULL;
 out:
     ar_engine_release(l.engine);
     ar_arena_free(&l.scratch);
+    return status;
+}
+
+int32_t ar_engine_create(advrob_model *model, advrob_engine **out) {
+    ar_program *program = NULL;
+    int32_t status = ar_program_create(model, ar_model_output(model), false, &program);
+    if (status >= 0) status = ar_engine_lower(program, NULL, out);
     ar_program_destroy(program);
     return status;
 }

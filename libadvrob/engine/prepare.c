@@ -123,8 +123,8 @@ static int32_t plan(advrob_engine *engine) {
         v->offset = 0;
         for (int32_t k = 0; k < i; k++) {
             const ar_engine_value *other = &engine->values[k];
-            if (!live_together(v, other) || other->offset >= v->offset + v->bytes ||
-                v->offset >= other->offset + other->bytes)
+            if (!(engine->keep || live_together(v, other)) ||
+                other->offset >= v->offset + v->bytes || v->offset >= other->offset + other->bytes)
                 continue;
             v->offset = other->offset + other->bytes;
             k = -1; /* against all of them again */

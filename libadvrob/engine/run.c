@@ -158,12 +158,18 @@ static void run_layers(const advrob_engine *engine, ar_engine_room *room, int32_
     }
 }
 
+void ar_engine_run_layers(const advrob_engine *engine, uint8_t *memory, int32_t lanes,
+                          int32_t count, const float *x) {
+    ar_engine_room room = {.memory = memory};
+    engine->ctx->kernels->qload(lanes, count, engine->shape.c, ar_shape_pixels(engine->shape), x,
+                                engine->input_scale, engine->input_zero, codes(engine, &room, 0));
+    run_layers(engine, &room, lanes);
+}
+
 void ar_engine_run_tile(const advrob_engine *engine, ar_engine_room *room, int32_t count,
                         const float *x, float *logits) {
     const int32_t lanes = count <= 8 ? 8 : AR_MAX_LANES;
-    engine->ctx->kernels->qload(lanes, count, engine->shape.c, ar_shape_pixels(engine->shape), x,
-                                engine->input_scale, engine->input_zero, codes(engine, room, 0));
-    run_layers(engine, room, lanes);
+    ar_engine_run_layers(engine, room->memory, lanes, count, x);
     store_logits(engine, room, lanes, count, logits);
 }
 

@@ -407,6 +407,7 @@ static int32_t read_frame(reader *r) {
     AR_TRY(read_box(r, channels));
     if (ar_json_get(r->graph, "zoo") != NULL) AR_TRY(get_name(r, "graph", r->graph, "zoo", &zoo));
     ar_copy_text(r->model->zoo, sizeof r->model->zoo, zoo);
+    AR_TRY(get_bool(r, "graph", r->graph, "exact", &r->model->exact));
 out:
     return status;
 }

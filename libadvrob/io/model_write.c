@@ -125,6 +125,7 @@ static int32_t write_graph(writer *w) {
     write_reals(b, "std", model->std, input.c);
     write_box(b, model);
     if (model->zoo[0] != 0) write_text(b, "zoo", model->zoo);
+    if (model->exact) ar_buffer_add(b, ",\"exact\":true");
     write_key(b, "nodes");
     ar_buffer_bytes(b, "[", 1);
     for (int32_t i = 1; i < model->node_count; i++) {

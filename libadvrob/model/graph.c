@@ -204,6 +204,7 @@ int32_t ar_model_begin_like(advrob_context *ctx, const advrob_model *model, advr
     int32_t status = ar_model_create(ctx, model->nodes[0].shape, &fresh);
     if (status < 0) return status;
     memcpy(fresh->zoo, model->zoo, sizeof fresh->zoo);
+    fresh->exact = model->exact;
     memcpy(fresh->low, model->low, 3 * sizeof(double) * (size_t)model->nodes[0].shape.c);
     for (int32_t c = 0; c < model->nodes[0].shape.c; c++) {
         fresh->mean[c] = model->mean[c];

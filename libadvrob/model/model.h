@@ -66,6 +66,7 @@ struct advrob_model {
     ar_real *mean, *std; /* [channels]: a value is (pixel - mean) / std */
     /* [channels]: the box of valid values, and how much of a value is 1 of an attack's epsilon. */
     double *low, *high, *unit;
+    bool exact;       /* what is quantized runs in integers (ar_integers in program.h) */
     uint64_t version; /* raised with every change of a parameter or quantization record */
     char *summary;
     pthread_mutex_t lock;           /* guards `programs` */

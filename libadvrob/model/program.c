@@ -104,6 +104,34 @@ out:
     return status;
 }
 
+static void drop_integers(ar_program *program) {
+    if (program->integers != NULL) program->model->ctx->integers->destroy(program->integers);
+    program->integers = NULL;
+}
+
+/* The integers of an exact model with its weights as they are now; always those of the whole model:
+ * what is the result of a part of it has codes in the whole. */
+static int32_t renew_integers(ar_program *program) {
+    int32_t status = ADVROB_OK;
+    advrob_model *model = program->model;
+    const ar_integers *integers = model->ctx->integers;
+    ar_program *whole = NULL;
+    if (!model->exact) return ADVROB_OK;
+    drop_integers(program);
+    if (integers == NULL)
+        AR_FAIL(ADVROB_E_UNSUPPORTED, "exact simulation: this build has no integer engine");
+    if (!program->plain && program->output == ar_model_output(model)) {
+        AR_TRY(integers->create(program, &program->integers));
+    } else {
+        AR_TRY(ar_program_create(model, ar_model_output(model), false, &whole));
+        program->integers = whole->integers;
+        whole->integers = NULL;
+    }
+out:
+    ar_program_destroy(whole);
+    return status;
+}
+
 int32_t ar_program_create(advrob_model *model, int32_t output, bool plain, ar_program **out) {
     int32_t status = ADVROB_OK;
     ar_program *program = NULL;
@@ -113,6 +141,7 @@ int32_t ar_program_create(advrob_model *model, int32_t output, bool plain, ar_pr
     program->model = model;
     program->kernels = model->ctx->kernels;
     program->output = output;
+    program->plain = plain;
     pthread_mutex_init(&program->lock, NULL);
     ar_arena_init(&program->arena, &model->ctx->memory);
     AR_TRY(ar_arena_alloc(&program->arena, (size_t)output + 1, sizeof(ar_step), "steps", &block));
@@ -123,7 +152,7 @@ int32_t ar_program_create(advrob_model *model, int32_t output, bool plain, ar_pr
     ar_steps_make(program, plain);
     AR_TRY(normalisation(program));
     AR_TRY(prepare_steps(program, plain));
-    ar_program_update(program);
+    AR_TRY(ar_program_update(program));
     *out = program;
     program = NULL;
 out:
@@ -136,10 +165,12 @@ void ar_program_destroy(ar_program *program) {
     ar_memory *memory = &program->model->ctx->memory;
     while (program->spare != NULL) {
         ar_workspace *next = program->spare->next;
+        ar_free(memory, program->spare->room);
         ar_free(memory, program->spare->memory);
         ar_free(memory, program->spare);
         program->spare = next;
     }
+    drop_integers(program);
     ar_arena_free(&program->arena);
     pthread_mutex_destroy(&program->lock);
     ar_free(memory, program);
@@ -187,13 +218,15 @@ static int32_t pack_step(void *arg, int64_t piece, int32_t worker) {
     return ADVROB_OK;
 }
 
-void ar_program_update(ar_program *program) {
-    if (program->version == program->model->version) return;
+int32_t ar_program_update(ar_program *program) {
+    if (program->version == program->model->version) return ADVROB_OK;
     /* A cancelled job is done here: weights that are packed in part would fit no parameters. */
     if (ar_parallel(program->model->ctx, program->count, pack_step, NULL, program) < 0)
         for (int32_t s = 0; s < program->count; s++)
             pack_step(program, s, 0);
-    program->version = program->model->version;
+    int32_t status = renew_integers(program);
+    if (status >= 0) program->version = program->model->version;
+    return status;
 }
 
 int32_t ar_model_program(advrob_model *model, bool batch_statistics, ar_program **out) {
@@ -204,17 +237,19 @@ int32_t ar_model_program(advrob_model *model, bool batch_statistics, ar_program 
     if (*program == NULL)
         status = ar_program_create(model, ar_model_output(model), plain, program);
     else
-        ar_program_update(*program);
+        status = ar_program_update(*program);
     *out = *program;
     pthread_mutex_unlock(&model->lock);
     return status;
 }
 
-void ar_model_update_programs(advrob_model *model) {
+int32_t ar_model_update_programs(advrob_model *model) {
+    int32_t status = ADVROB_OK;
     pthread_mutex_lock(&model->lock);
-    for (int32_t i = 0; i < 2; i++)
-        if (model->programs[i] != NULL) ar_program_update(model->programs[i]);
+    for (int32_t i = 0; i < 2 && status >= 0; i++)
+        if (model->programs[i] != NULL) status = ar_program_update(model->programs[i]);
     pthread_mutex_unlock(&model->lock);
+    return status;
 }
 
 int32_t ar_tile_lanes(int64_t n) {
@@ -248,9 +283,15 @@ int32_t ar_workspace_take(ar_program *program, int32_t mode, int32_t lanes, ar_w
     workspace->lanes = lanes;
     AR_TRY(ar_calloc(memory, 1, workspace->plan->size, "workspace", &block));
     workspace->memory = block;
+    if (program->integers != NULL) {
+        AR_TRY(ar_alloc(memory, program->model->ctx->integers->room(program->integers), "workspace",
+                        &block));
+        workspace->room = block;
+    }
     *out = workspace;
     workspace = NULL;
 out:
+    if (workspace != NULL) ar_free(memory, workspace->memory);
     ar_free(memory, workspace);
     return status;
 }

@@ -46,6 +46,20 @@ typedef struct ar_plan {
     size_t size;
 } ar_plan;
 
+/* What a model with `exact` runs its quantized layers by: the integers that are deployed. The layer
+ * that lowers models hands it in (ctx->integers). */
+typedef struct ar_integers {
+    /* Lowers a program of a whole model, as its weights are now. E_UNSUPPORTED and E_RANGE name the
+     * node that has no integer form. */
+    int32_t (*create)(const struct ar_program *program, void **own);
+    void (*destroy)(void *own);      /* NULL is fine */
+    size_t (*room)(const void *own); /* bytes that a tile needs */
+    /* Pixels x [count, c, h, w] through all layers. */
+    void (*run)(const void *own, uint8_t *room, int32_t lanes, int32_t count, const float *x);
+    /* After it: the node's value, as a tile; one that integers do not make stays as it is. */
+    void (*read)(const void *own, const uint8_t *room, int32_t lanes, int32_t node, ar_real *tile);
+} ar_integers;
+
 typedef struct ar_program {
     advrob_model *model; /* borrowed */
     const ar_kernels *kernels;
@@ -59,6 +73,8 @@ typedef struct ar_program {
     ar_real *scale, *shift; /* normalisation, [channels] */
     ar_real *effective;     /* parameters as run: quantized, or with a batch norm folded in */
     uint64_t version;       /* of the model when the weights were packed */
+    bool plain;             /* as ar_program_create was told */
+    void *integers;         /* of a model that runs in them; NULL: it does not */
     ar_plan plans[AR_RUN_MODES][2]; /* lanes 8 and 16 */
     pthread_mutex_t lock;           /* guards `spare` */
     struct ar_workspace *spare;
@@ -71,6 +87,7 @@ typedef struct ar_workspace {
     const ar_plan *plan;
     int32_t mode, lanes, count; /* count: images of the last forward */
     uint8_t *memory;
+    uint8_t *room;         /* of the program's integers; NULL: there are none */
     const ar_norm *norms;  /* [cuts]: of the batch; NULL: running statistics */
     const ar_draws *draws; /* of this tile's images; NULL outside training */
     /* Called with each value of a forward pass while it is there; NULL: not wanted. */
@@ -84,14 +101,15 @@ typedef struct ar_workspace {
 int32_t ar_program_create(advrob_model *model, int32_t output, bool plain, ar_program **out);
 void ar_program_destroy(ar_program *program); /* NULL is fine; no workspace may be out */
 /* Packs the weights if the model's parameters changed since; after ar_model_restructured a new
- * program is needed. Not while the program runs. */
-void ar_program_update(ar_program *program);
+ * program is needed. Not while the program runs. Fails only where the model is `exact`: E_RANGE
+ * where new weights do not fit its integers. */
+int32_t ar_program_update(ar_program *program);
 /* The model's own program for its last node, compiled on first use and up to date; the one for
  * running with the batch's statistics, or with running ones. Valid until the model changes or dies.
  */
 int32_t ar_model_program(advrob_model *model, bool batch_statistics, ar_program **out);
 /* ar_program_update of those that there are. */
-void ar_model_update_programs(advrob_model *model);
+int32_t ar_model_update_programs(advrob_model *model);
 
 /* Images per tile for a job of n images: 16, or 8 when that is enough. Any cut gives the same bits.
  */

@@ -142,6 +142,7 @@ uint64_t ar_model_digest(const advrob_model *model) {
         if (node->attributes.border_bias) hash = ar_fnv(hash, "border_bias", 11);
         hash = hash_quant(hash_quant(hash, &node->output), &node->weights);
     }
+    if (model->exact) hash = ar_fnv(hash, "exact", 5);
     hash = hash_box(hash, model);
     hash = ar_fnv(hash, model->mean, sizeof(ar_real) * channels);
     hash = ar_fnv(hash, model->std, sizeof(ar_real) * channels);

@@ -65,6 +65,14 @@ static void quantize(ar_workspace *workspace, int32_t value, ar_real *y, uint8_t
     program->kernels->quantize(&call);
 }
 
+/* Puts what the integers made of a node in the place of what floats made of it. */
+static void read_integers(ar_workspace *workspace, int32_t value, ar_real *y) {
+    const ar_program *program = workspace->program;
+    if (program->integers == NULL) return;
+    program->model->ctx->integers->read(program->integers, workspace->room, workspace->lanes, value,
+                                        y);
+}
+
 static void observe(ar_workspace *workspace, int32_t value, const ar_real *tile) {
     if (workspace->observe != NULL)
         workspace->observe(workspace->observe_arg, value, tile, workspace->lanes, workspace->count);
@@ -168,6 +176,7 @@ static int32_t step_forward(ar_workspace *const *workspaces, int32_t parts, int3
     }
     ar_real *y = ar_workspace_value(workspace, step->value);
     quantize(workspace, step->value, y, at(workspace, workspace->plan->mask[s]), !step->relu);
+    read_integers(workspace, step->value, y);
     ar_run_stop(workspace, AR_PASS_FORWARD, s, start);
     observe(workspace, step->value, y);
     return ADVROB_OK;
@@ -181,6 +190,10 @@ void ar_run_load(ar_workspace *workspace, int32_t count, const float *x) {
     program->kernels->load(workspace->lanes, count, in.c, ar_shape_pixels(in), x, program->scale,
                            program->shift, input);
     quantize(workspace, 0, input, at(workspace, workspace->plan->mask[program->count]), true);
+    if (program->integers != NULL)
+        program->model->ctx->integers->run(program->integers, workspace->room, workspace->lanes,
+                                           count, x);
+    read_integers(workspace, 0, input);
     observe(workspace, 0, input);
 }
 

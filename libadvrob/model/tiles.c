@@ -107,11 +107,24 @@ out:
     return status;
 }
 
+/* Integers know no dropped values. */
+static int32_t check_integers(const ar_program *program, int32_t mode) {
+    const advrob_model *model = program->model;
+    for (int32_t i = 1; i < model->node_count && model->exact && mode == AR_RUN_TRAIN; i++)
+        if (model->nodes[i].attributes.rate > 0)
+            return ar_error(ADVROB_E_UNSUPPORTED,
+                            "training in exact integers: node %s drops %g of its values, expected "
+                            "a net without dropout",
+                            model->nodes[i].name, model->nodes[i].attributes.rate);
+    return ADVROB_OK;
+}
+
 int32_t ar_tiles_create(ar_program *program, int32_t mode, bool batch_statistics, int64_t batch,
                         int32_t groups, ar_tiles **out) {
     int32_t status = ADVROB_OK;
     ar_tiles *tiles = NULL;
     void *block = NULL;
+    AR_TRY(check_integers(program, mode));
     AR_TRY(ar_calloc(&program->model->ctx->memory, 1, sizeof *tiles, "batch room", &block));
     tiles = block;
     tiles->program = program;

@@ -224,7 +224,7 @@ static int32_t apply_update(step_job *job) {
             update_piece(job, i, 0);
     ar_tiles_move_statistics(t->tiles, t->model->slab);
     ar_model_changed(t->model);
-    ar_model_update_programs(t->model);
+    AR_TRY(ar_model_update_programs(t->model));
 out:
     return status;
 }

@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-enum { ONCE, RELIEVED, GIVEN_UP, MODES }; /* one refusal; all until one shows; all to the end */
+enum { ONCE, RELIEVED, GIVEN_UP }; /* one refusal; all until one shows; all to the end */
 enum { SLOTS = 6 };
 
 /* One run of a scenario: its handles stand here, so that a run can be given up anywhere. */
@@ -187,10 +187,13 @@ static inline void sweep_all(void (*scenario)(run *r)) {
     test_guard guard = test_guard_begin();
     uint64_t wanted = undisturbed(scenario, 1);
     assert_true(wanted != 0 && wanted == undisturbed(scenario, 2));
-    for (int32_t mode = 0; mode < MODES; mode++)
-        sweep_faults += sweep(scenario, 1, mode, wanted);
-    sweep_faults += sweep(scenario, 2, ONCE, wanted);
-    sweep_faults += sweep(scenario, 2, GIVEN_UP, wanted);
+    sweep_faults += sweep(scenario, 1, ONCE, wanted);
+    sweep_faults += sweep(scenario, 1, GIVEN_UP, wanted);
+    if (!TEST_SANITIZED) { /* which see the same ways through the code in the two above */
+        sweep_faults += sweep(scenario, 1, RELIEVED, wanted);
+        sweep_faults += sweep(scenario, 2, ONCE, wanted);
+        sweep_faults += sweep(scenario, 2, GIVEN_UP, wanted);
+    }
     test_guard_check(&guard);
 }
 
