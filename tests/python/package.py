@@ -11,6 +11,7 @@ sys.dont_write_bytecode = True
 ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGE = ROOT / 'bindings' / 'python'
 FASHION = Path('/usr/share/datasets/fashion-mnist')
+SHARED = Path(os.environ.get('ADVROB_TEST_DATA', ROOT.parent / 'shared'))
 
 if len(sys.argv) > 1 and '.so' in sys.argv[1]:
     os.environ['ADVROB_LIBRARY'] = os.path.abspath(sys.argv.pop(1))

@@ -73,7 +73,7 @@ class Snippets(Inside):
             self.assertTrue(out, arguments)
 
     def test_examples(self):
-        few = ['--images', '500', '--test', '20']
+        few = ['--images', '200', '--test', '10']
         for name, needs in (('harden', None), ('compression_levels', None), ('attack_pytorch', 'torch')):
             if needs:
                 try:

@@ -1,11 +1,17 @@
 #!/usr/bin/env python3
 """The whole way on real images: build, train, save, compress, lower, attack, evaluate, fine-tune; and
 that Python gets what the library gives: against arithmetic in NumPy."""
+import contextlib
 import copy
+import errno
+import io
 import pickle
+import sys
+import types
 import unittest
+import unittest.mock
 
-from package import FASHION, Folder, advrob, fashion, main, noise, np, trained
+from package import FASHION, SHARED, Folder, advrob, fashion, main, noise, np, trained
 
 
 class Pipeline(Folder):
@@ -100,6 +106,62 @@ class Pipeline(Folder):
         self.assertGreaterEqual(points[0]['robust_accuracy'], points[1]['robust_accuracy'])
         found = advrob.check(self.model, self.x[:50], self.y[:50], epsilon=0.02, steps=5, queries=20)
         self.assertIn(found['verdict'], ('reliable', 'unreliable'))
+
+
+class Published(unittest.TestCase):
+    @unittest.skipUnless((SHARED / 'models').is_dir(), f'{SHARED} is missing')
+    def test_logits(self):
+        """PyTorch's weights by PyTorch's names: PyTorch's logits."""
+        x, y = advrob.Dataset.open('mnist', SHARED / 'data' / 'mnist', split='test', limit=100).arrays()
+        model = advrob.Model.build('conv_small', weights=SHARED / 'models' / 'mnist-wong.safetensors')
+        wanted = np.load(SHARED / 'models' / 'mnist-wong.logits100.npy')
+        self.assertLess(np.abs(model(x) - wanted).max(), 1e-5 * np.abs(wanted).max())
+        deep = advrob.Model.build('resnet20', weights=SHARED / 'models' / 'cifar10-resnet20.safetensors',
+                                  mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
+        self.assertEqual((deep.shape, deep.classes), ((3, 32, 32), 10))
+
+
+class Hooks(Folder):
+    """Bars and messages."""
+
+    def setUp(self):
+        super().setUp()
+        self.model = advrob.Model.build('tiny', seed=1)
+        self.x, self.y = noise(64, self.model.shape), np.arange(64) % self.model.classes
+
+    def run_with_bar(self):
+        error = io.StringIO()
+        with contextlib.redirect_stderr(error):
+            advrob.finetune('standard', self.model, (self.x, self.y), epochs=2, batch_size=16, progress=True)
+        return error.getvalue()
+
+    def test_plain_bar(self):
+        with unittest.mock.patch.dict(sys.modules, {'tqdm': None, 'tqdm.auto': None}):
+            self.assertRegex(self.run_with_bar(), r'train \[#{30}\] 8/8 [\d.]+ *\n$')
+
+    def test_tqdm(self):
+        bar = unittest.mock.MagicMock(n=0)
+        module = types.ModuleType('tqdm.auto')
+        module.tqdm = unittest.mock.Mock(return_value=bar)
+        with unittest.mock.patch.dict(sys.modules, {'tqdm': module, 'tqdm.auto': module}):
+            self.assertEqual(self.run_with_bar(), '')
+        module.tqdm.assert_called_once_with(total=8, desc='train', leave=True)
+        bar.close.assert_called_once_with()
+
+    def test_wrong_progress(self):
+        with self.assertRaises(TypeError):
+            advrob.attack('pgd', self.model, self.x, self.y, progress='yes')
+
+    def test_log(self):
+        """A model that cannot be written: a warning on the way, OSError with errno at the end."""
+        path = self.folder / 'none' / 'last.safetensors'
+        with self.assertLogs('advrob', 'WARNING') as log, self.assertRaises(OSError) as caught:
+            advrob.finetune('standard', self.model, (self.x, self.y), epochs=1, last_path=str(path))
+        self.assertIn(str(path), log.output[0])
+        self.assertIsInstance(caught.exception, advrob.AdvrobOSError)
+        with self.assertRaises(OSError) as caught:
+            self.model.save(path)
+        self.assertEqual((caught.exception.errno, caught.exception.filename), (errno.ENOENT, str(path)))
 
 
 class Objects(Folder):
