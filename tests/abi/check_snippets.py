@@ -43,7 +43,8 @@ def failure(root, name, line, snippet):
 def main():
     root = Path(sys.argv[1]).resolve()
     if '--selftest' in sys.argv:
-        planted = ['advrob_model_save(small);\n', 'advrob_no_such(ctx);\n', 'advrob_model_save(train, "x");\n']
+        planted = ['advrob_model_save(small);\n', 'advrob_no_such(ctx);\n',
+                   'advrob_model_save(train, "x");\n']
         missed = [text for text in planted if not failure(root, 'planted.md', 1, text)]
         print('\n'.join(missed) or f'{len(planted)} planted defects caught')
         return bool(missed)

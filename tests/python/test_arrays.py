@@ -117,8 +117,8 @@ class Arrays(unittest.TestCase):
             self.assertTrue((found == advrob.attack('fgsm', self.model, self.x, self.y)).all())
         advrob.attack('fgsm', self.model, self.x, list(map(int, self.y)))
         advrob.attack('fgsm', self.model, self.x, Exporter(self.y.astype('i8')))
-        for wrong in (self.y[:5], self.y.astype('f4'), self.y + 100, self.y - 100, self.y.astype('i8') + 2**40, 3,
-                      None, self.y.reshape(3, 4), np.full(12, 2**63, 'u8')):
+        for wrong in (self.y[:5], self.y.astype('f4'), self.y + 100, self.y - 100, 3, None,
+                      self.y.astype('i8') + 2**40, self.y.reshape(3, 4), np.full(12, 2**63, 'u8')):
             with self.assertRaises((ValueError, TypeError)):
                 advrob.attack('fgsm', self.model, self.x, wrong)
 

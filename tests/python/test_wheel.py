@@ -15,7 +15,6 @@ import sys
 import unittest
 import venv
 import zipfile
-from pathlib import Path
 
 from package import PACKAGE, ROOT, Folder, advrob, main
 
@@ -46,7 +45,8 @@ class Wheel(Folder):
 
     def test_wheel(self):
         path = self.built()
-        self.assertRegex(path.name, rf'advrob-{re.escape(advrob.__version__)}-py3-none-manylinux_2_\d+_\w+\.whl')
+        version = re.escape(advrob.__version__)
+        self.assertRegex(path.name, rf'advrob-{version}-py3-none-manylinux_2_\d+_\w+\.whl')
         self.assertLess(path.stat().st_size, 4 * 2**20)
         with zipfile.ZipFile(path) as wheel:
             names = wheel.namelist()

@@ -82,13 +82,19 @@ def percent(share: float) -> str:
 
 def show() -> int:
     """Version, library and machine: what a bug report needs."""
-    data = Path(_library.library_path)
-    blas = re.search(rb'lib(?:openblas|blas|cblas)[\w.-]*\.so[.\d]*', data.read_bytes()) if data.exists() else None
     context = current()
     print(f'advrob {__version__}\nlibrary {_library.library_path}\ncpu {context.cpu}\n'
-          f'blas {blas.group().decode() if blas else "none" if data.exists() else "unknown"}\n'
-          f'threads {context.threads}\nnumpy {np.__version__}\npython {sys.version.split()[0]}')
+          f'blas {blas_of(Path(_library.library_path))}\nthreads {context.threads}\n'
+          f'numpy {np.__version__}\npython {sys.version.split()[0]}')
     return 0
+
+
+def blas_of(path: Path) -> str:
+    """The BLAS that a library names among those it needs."""
+    if not path.exists():  # found by the system's loader
+        return 'unknown'
+    found = re.search(rb'lib(?:openblas|blas|cblas)[\w.-]*\.so[.\d]*', path.read_bytes())
+    return found.group().decode() if found else 'none'
 
 
 def list_components(arguments: argparse.Namespace) -> int:

@@ -49,11 +49,11 @@ class guarded:
         self.watch: Optional[_Watch] = None
 
     def __enter__(self) -> None:
-        self.before = state.failure, state.progress
-        state.failure, state.progress = None, self.progress
         if threading.current_thread() is threading.main_thread():
             if callable(signal.getsignal(signal.SIGINT)):
                 self.watch = _Watch(self.context)
+        self.before = state.failure, state.progress
+        state.failure, state.progress = None, self.progress
 
     def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException],
                  trace: Optional[TracebackType]) -> None:
@@ -80,8 +80,8 @@ class _Watch:
         self.end_read, self.end_write = os.pipe()
         os.set_blocking(self.end_write, False)
         self.thread = threading.Thread(target=self.run, name='advrob-interrupt', daemon=True)
-        signal.signal(signal.SIGINT, self.note)
         self.thread.start()
+        signal.signal(signal.SIGINT, self.note)
         self.other = signal.set_wakeup_fd(self.end_write, warn_on_full_buffer=False)
         if self.noted:  # before the descriptor was set
             library.advrob_context_cancel(self.context)
@@ -104,11 +104,11 @@ class _Watch:
                     pass  # full: who listens has enough to read
 
     def end(self) -> None:
-        """Puts everything back. A signal that comes later is the old handler's."""
+        """Puts everything back, SIGINT's handler last: nothing interrupts the rest."""
         signal.set_wakeup_fd(self.other)
-        signal.signal(signal.SIGINT, self.handler)
         os.close(self.end_write)
         self.thread.join()
         os.close(self.end_read)
         if self.noted:
             library.advrob_context_rearm(self.context)
+        signal.signal(signal.SIGINT, self.handler)

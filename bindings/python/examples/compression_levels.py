@@ -55,7 +55,8 @@ def main() -> None:
     for kind, level, net in levels(base, train):
         result = advrob.evaluate(net, test, attacks=['pgd'], epsilon=chosen.epsilon)
         points.setdefault(kind, []).append((level, result.clean, result.robust))
-        print(f'{kind:10} {level:8} {100 * result.clean:5.1f} % clean  {100 * result.robust:5.1f} % under PGD')
+        print(f'{kind:10} {level:8} {100 * result.clean:5.1f} % clean  '
+              f'{100 * result.robust:5.1f} % under PGD')
     try:
         draw(points, chosen.epsilon, chosen.out)
     except ImportError:
