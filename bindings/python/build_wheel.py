@@ -24,8 +24,8 @@ OPTIONS = ['--buildtype=release', '-Dblas=none', '-Dtests=false', '-Dexamples=fa
 
 
 def project(key):
-    """A text of pyproject.toml's [project] (tomllib came with Python 3.11)."""
-    return re.search(rf'^{key} = "(.*)"$', (HERE / 'pyproject.toml').read_text(), re.M).group(1)
+    """A text of pyproject.toml (tomllib came with Python 3.11)."""
+    return re.search(rf'^{key} = \W*"(.*)"\W*$', (HERE / 'pyproject.toml').read_text(), re.M).group(1)
 
 
 def run(*command):
@@ -58,7 +58,8 @@ def tag(library):
 def metadata():
     return (f'Metadata-Version: 2.1\nName: advrob\nVersion: {project("version")}\n'
             f'Summary: {project("description")}\nLicense: BSD-2-Clause\n'
-            f'Requires-Python: {project("requires-python")}\nRequires-Dist: numpy>=1.23\n')
+            f'Requires-Python: {project("requires-python")}\n'
+            f'Requires-Dist: {project("dependencies")}\n')
 
 
 def write(path, files):
@@ -85,7 +86,7 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
     info = f'advrob-{project("version")}.dist-info'
     files[f'{info}/LICENSE'] = (ROOT / 'LICENSE').read_bytes()
     files[f'{info}/METADATA'] = metadata().encode()
-    files[f'{info}/entry_points.txt'] = b'[console_scripts]\nadvrob = advrob.cli:main\n'
+    files[f'{info}/entry_points.txt'] = f'[console_scripts]\nadvrob = {project("advrob")}\n'.encode()
     files[f'{info}/WHEEL'] = (f'Wheel-Version: 1.0\nGenerator: advrob\nRoot-Is-Purelib: false\n'
                               f'Tag: {tag(library)}\n').encode()
     name = f'advrob-{project("version")}-{tag(library)}.whl'

@@ -1,6 +1,7 @@
 """Models: float nets and simulated quantized ones."""
 import ctypes
 import os
+import threading
 from typing import Any, Dict, Iterator, List, MutableMapping, Optional, Tuple
 
 import numpy as np
@@ -83,6 +84,7 @@ class Model(Handle):
     run one model; whoever changes it must be alone. Pickles, and copies by copy.deepcopy."""
 
     _destroy = library.advrob_model_destroy
+    _summary_lock = threading.Lock()
 
     def __init__(self, address: Any, context: Context) -> None:
         super().__init__(address)
@@ -164,8 +166,9 @@ class Model(Handle):
     def summary(self) -> str:
         """A table of the nodes, for people."""
         text = ctypes.c_char_p()
-        library.advrob_model_summary(self, ctypes.byref(text))
-        return (text.value or b'').decode()
+        with self._summary_lock:  # the text is the model's, until the next call
+            library.advrob_model_summary(self, ctypes.byref(text))
+            return (text.value or b'').decode()
 
     def digest(self) -> str:
         """16 hex digits that name graph, parameters and quantization."""
