@@ -29,8 +29,12 @@ def project(key):
 
 
 def run(*command):
-    done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True)
+    try:
+        done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True)
+    except FileNotFoundError:
+        raise SystemExit(f'{command[0]} is missing. Debian: apt-get install gcc meson ninja-build '
+                         f'pkg-config zlib1g-dev') from None
     if done.returncode != 0:
         raise SystemExit(f'{done.stdout}\n{" ".join(map(str, command))} ended with {done.returncode}')
 
@@ -52,6 +56,8 @@ def built_library(folder):
 def tag(library):
     """py3-none-PLATFORM: the oldest glibc that has every symbol the library asks for (PEP 600)."""
     minors = [int(minor) for minor in re.findall(rb'GLIBC_2\.(\d+)', library)]
+    if not minors:  # another C library
+        return f'py3-none-linux_{os.uname().machine}'
     return f'py3-none-manylinux_2_{max([17, *minors])}_{os.uname().machine}'
 
 

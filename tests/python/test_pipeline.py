@@ -278,6 +278,19 @@ class Objects(Folder):
                       advrob.evaluate(model, x, y), advrob.Target.from_callable(model)):
             self.assertTrue(repr(thing).startswith(type(thing).__name__.strip('_').replace('Late', 'Target')))
 
+    def test_energy(self):
+        """Counters of a machine that is made of files."""
+        zone = self.folder / 'intel-rapl:0'
+        zone.mkdir()
+        for name, text in (('name', 'package-0'), ('energy_uj', '1000000'), ('max_energy_range_uj', '9000000')):
+            (zone / name).write_text(text + '\n')
+        meter = advrob.Energy(self.folder)
+        (zone / 'energy_uj').write_text('3500000\n')
+        self.assertAlmostEqual(meter.joules(), 2.5)
+        with self.assertRaises(advrob.AdvrobError) as caught:
+            advrob.Energy(self.folder / 'none')
+        self.assertEqual(caught.exception.status, 'E_UNSUPPORTED')
+
     def test_plans(self):
         model = advrob.Model.build('tiny', seed=1)
         text = advrob.plan('prune_l1', model, sparsity=0.5)

@@ -109,6 +109,9 @@ class Settings(unittest.TestCase):
             late(self.x.reshape(6, 12, 1, 1))
         with self.assertRaises(TypeError):
             advrob.Target.from_callable('forward')
+        data = advrob.Dataset(self.x, self.y, 3)
+        self.assertEqual(advrob.evaluate(self.target(), data, attacks=['fgsm']).row,
+                         advrob.evaluate(early, self.x, self.y, attacks=['fgsm']).row)
 
     def test_arguments_may_be_kept(self):
         """What a function was given stays what it was."""

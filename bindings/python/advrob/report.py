@@ -223,9 +223,9 @@ class Report(Handle):
 def prepared(target: Attackable, test: Data) -> Tuple[Target, Dataset]:
     """A target and a dataset for it."""
     goal = as_target(target)
-    if not isinstance(test, Dataset):
-        goal.fit(test[0][:1] if isinstance(test, (tuple, list)) else test[:1])
-    return goal, as_dataset(test, goal.context, goal.classes)
+    data = as_dataset(test, goal.context, goal.classes)
+    goal.bind(data.shape)
+    return goal, data
 
 
 # ---- Evaluation ----

@@ -87,8 +87,13 @@ class Target(Handle):
     def classes(self) -> int:
         return int(library.advrob_target_classes(self))
 
+    def bind(self, shape: Tuple[int, ...]) -> None:
+        """Tells a target on functions what images it gets, if nobody did before."""
+
     def fit(self, x: Any) -> FloatArray:
         """Images x as this target takes them: float32 [n, c, h, w]."""
+        x = pixels(x)
+        self.bind(x.shape[1:])
         return pixels(x, 'x', self.shape)
 
     def __call__(self, x: Any) -> FloatArray:
@@ -185,13 +190,15 @@ class _Late(Target):
             raise ValueError('the target has no shape yet: give Target.from_callable a shape')
         return super().shape
 
-    def fit(self, x: Any) -> FloatArray:
+    @property
+    def classes(self) -> int:
+        return self._late[0].classes
+
+    def bind(self, shape: Tuple[int, ...]) -> None:
         with self._lock:
             if '_as_parameter_' not in self.__dict__:
                 calls, low, high = self._late
-                x = pixels(x)
-                super().__init__(*calls.bound(self.context, x.shape[1:], low, high))
-        return super().fit(x)
+                super().__init__(*calls.bound(self.context, shape, low, high))
 
     def __repr__(self) -> str:
         return super().__repr__() if '_as_parameter_' in self.__dict__ else 'Target(functions)'
