@@ -7,13 +7,17 @@ interpreter's C handler writes to its wakeup descriptor at once lets a small thr
 context. The call then ends within a tile, and `guarded` raises what the handler would have raised.
 """
 import os
-import signal
 import threading
 from types import FrameType, TracebackType
-from typing import Any, Callable, Optional, Type
+from typing import TYPE_CHECKING, Any, Callable, Optional, Type
 
 from ._library import Handle, library
 from .progress import Bar, Report
+
+if TYPE_CHECKING:
+    import signal
+else:
+    import _signal as signal  # what "signal" wraps: it makes enums of handlers, which takes long
 
 
 class _State(threading.local):
@@ -71,44 +75,85 @@ class guarded:
 
 
 class _Watch:
-    """SIGINT during one call on the main thread."""
+    """SIGINT during one call on the main thread. A call within a callback has a watch of its own."""
 
     def __init__(self, context: Handle) -> None:
         self.context, self.noted, self.other = context, False, -1
         self.frame: Optional[FrameType] = None
         self.handler: Any = signal.getsignal(signal.SIGINT)
-        self.end_read, self.end_write = os.pipe()
-        os.set_blocking(self.end_write, False)
-        self.thread = threading.Thread(target=self.run, name='advrob-interrupt', daemon=True)
-        self.thread.start()
+        self.listener = _Listener.of_process()
+        self.outer, self.listener.watch = self.listener.watch, self
         signal.signal(signal.SIGINT, self.note)
-        self.other = signal.set_wakeup_fd(self.end_write, warn_on_full_buffer=False)
+        self.other = signal.set_wakeup_fd(self.listener.write, warn_on_full_buffer=False)
         if self.noted:  # before the descriptor was set
             library.advrob_context_cancel(self.context)
 
     def note(self, _number: int, frame: Optional[FrameType]) -> None:
         self.noted, self.frame = True, frame
 
-    def run(self) -> None:
-        """The thread: cancels at SIGINT, hands other signals on to who listened before."""
-        while True:
-            numbers = os.read(self.end_read, 64)
-            if not numbers:
-                return
-            if signal.SIGINT in numbers:
-                library.advrob_context_cancel(self.context)
-            if self.other != -1:
-                try:
-                    os.write(self.other, numbers)
-                except OSError:
-                    pass  # full: who listens has enough to read
+    def heard(self, numbers: bytes) -> None:
+        """On the listener's thread: cancels at SIGINT, hands other signals on to who listened before."""
+        if signal.SIGINT in numbers:
+            library.advrob_context_cancel(self.context)
+        if self.other not in (-1, self.listener.write):
+            try:
+                os.write(self.other, numbers.replace(b'\0', b''))
+            except OSError:
+                pass  # full: who listens has enough to read
 
     def end(self) -> None:
         """Puts everything back, SIGINT's handler last: nothing interrupts the rest."""
         signal.set_wakeup_fd(self.other)
-        os.close(self.end_write)
-        self.thread.join()
-        os.close(self.end_read)
+        signal.signal(signal.SIGINT, self.note)  # takes the note of a signal that just came
+        if self.noted or self.other not in (-1, self.listener.write):
+            self.listener.flush()
+        self.listener.watch = self.outer
         if self.noted:
             library.advrob_context_rearm(self.context)
         signal.signal(signal.SIGINT, self.handler)
+
+
+class _Listener:
+    """The thread that reads the numbers of signals, and the pipe that they come through: one a
+    process, from the first long call on. 0, which is no signal, marks a place in the pipe."""
+
+    one: 'Optional[_Listener]' = None
+
+    def __init__(self) -> None:
+        self.watch: Optional[_Watch] = None
+        self.flushed = threading.Event()
+        self.read, self.write = os.pipe()
+        os.set_blocking(self.write, False)
+        threading.Thread(target=self.run, name='advrob-interrupt', daemon=True).start()
+
+    @classmethod
+    def of_process(cls) -> '_Listener':
+        if cls.one is None:
+            cls.one = cls()
+        return cls.one
+
+    @classmethod
+    def forget(cls) -> None:
+        """In a forked child, which has no such thread and must not write to its parent's."""
+        if cls.one is not None and cls.one.watch is not None:
+            signal.set_wakeup_fd(-1)
+        cls.one = None
+
+    def run(self) -> None:
+        while True:
+            numbers = os.read(self.read, 64)
+            watch = self.watch
+            if watch is not None:
+                watch.heard(numbers)
+            if 0 in numbers:
+                self.flushed.set()
+
+    def flush(self) -> None:
+        """Returns when all that came so far has been heard."""
+        self.flushed.clear()
+        os.write(self.write, b'\0')
+        self.flushed.wait()
+
+
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(after_in_child=_Listener.forget)
