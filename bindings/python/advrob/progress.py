@@ -65,16 +65,16 @@ class TqdmBar(Bar):
 
 
 class PlainBar(Bar):
-    """A line on stderr, at most ten times a second."""
+    """A line on stderr, at most ten times a second; where that is no terminal, once a job."""
 
     WIDTH = 30
 
     def __init__(self) -> None:
-        self.last, self.open = 0.0, False
+        self.last, self.open, self.terminal = 0.0, False, sys.stderr.isatty()
 
     def __call__(self, what: str, done: int, total: int, value: float) -> None:
         now = time.monotonic()
-        if done < total and now - self.last < 0.1:
+        if done < total and (not self.terminal or now - self.last < 0.1):
             return
         self.last, self.open = now, done < total
         filled = self.WIDTH * done // max(total, 1)

@@ -1,5 +1,7 @@
 """Compares levels of compression: clean accuracy and accuracy under PGD of a net pruned and quantized
-more and more, in one plot. Needs matplotlib; without it the figures are printed alone.
+more and more, in one plot. Rounding hides gradients, so PGD runs twice: by the compressed net's own
+gradients and by those of the net that it came from. Needs matplotlib; without it the figures are
+printed alone.
 
     python compression_levels.py [--data FOLDER] [--out levels.png]
 """
@@ -53,7 +55,10 @@ def main() -> None:
 
     points: Points = {}
     for kind, level, net in levels(base, train):
-        result = advrob.evaluate(net, test, attacks=['pgd'], epsilon=chosen.epsilon)
+        target = advrob.Target.from_model(net)
+        target.set_source(base)
+        result = advrob.evaluate(target, test, attacks=['pgd', ('pgd', {'transfer': 1})],
+                                 labels='own,transfer', epsilon=chosen.epsilon)
         points.setdefault(kind, []).append((level, result.clean, result.robust))
         print(f'{kind:10} {level:8} {100 * result.clean:5.1f} % clean  '
               f'{100 * result.robust:5.1f} % under PGD')
