@@ -82,6 +82,19 @@ class Interrupts(unittest.TestCase):
         self.assertLess(max(late)[0], LATE * float(os.environ.get('ADVROB_PATIENCE', '2')), late)
         self.assertTrue((self.model(self.x[:8]) == self.before).all())
 
+    def test_nothing_is_held(self):
+        """After an interrupt the model is free again, and memory is what it was."""
+        context = advrob.Context(threads=2)
+        model = advrob.Model.build('lenet5', seed=1, context=context)
+        data = advrob.Dataset(self.x, self.y, context=context)
+        for _ in range(2):
+            self.interrupt('evaluate', lambda: advrob.evaluate(model, data, attacks=['autoattack']), 0.1)
+            model.initialise('he', 1)  # is refused while a target on the model lives
+        pixels = self.x.nbytes
+        before = context.memory
+        del data
+        self.assertLess(context.memory, before - pixels + 1)
+
     def test_finetune_keeps_the_last_step(self):
         """An interrupted run with a checkpoint goes on to the bits of one that was not."""
         import tempfile

@@ -70,7 +70,8 @@ class guarded:
         if failure is not None:
             raise failure from None
         if self.watch is not None and self.watch.noted:
-            self.watch.handler(signal.SIGINT, self.watch.frame)
+            frame, self.watch.frame = self.watch.frame, None  # no cycle
+            self.watch.handler(signal.SIGINT, frame)
             raise KeyboardInterrupt from None
 
 
@@ -145,6 +146,7 @@ class _Listener:
             watch = self.watch
             if watch is not None:
                 watch.heard(numbers)
+            del watch  # and with it what the call held
             if 0 in numbers:
                 self.flushed.set()
 
