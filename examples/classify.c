@@ -1,18 +1,30 @@
-/* The deployed half of a program: an engine from its file says what is in an image.
+/* The deployed half of a program: an engine from its file says what is in an image of 8-bit pixels.
+ * It needs no more than the inference-only library (-Dcomponents=engine).
  *
  *     quantize DATA model.safetensors engine.advrob     makes such a file
- *     classify engine.advrob [data folder [image]] */
-#include "common.h"
+ *     classify engine.advrob pixels [offset]
+ *
+ * pixels: a file with one byte a pixel, [channels, height, width], as cameras write them; image k
+ * of MNIST's uncompressed files begins at 16 + 784 k. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <advrob/engine.h>
+
+/* Ends the program with the library's message if a call failed. */
+static void must(int32_t status) {
+    if (status == ADVROB_OK) return;
+    fprintf(stderr, "error: %s\n", advrob_last_message());
+    exit(1);
+}
 
 int main(int argc, char **argv) {
-    const char *dir = argc > 2 ? argv[2] : DEFAULT_DATA;
-    const int64_t image = argc > 3 ? atoll(argv[3]) : 0;
     advrob_context *ctx;
     advrob_engine *engine;
     int64_t fixed, room;
-    int32_t shape[3], label, best = 0;
-    if (argc < 2) {
-        fprintf(stderr, "usage: classify ENGINE [DATA [IMAGE]]\n");
+    int32_t shape[3], best = 0;
+    if (argc < 3) {
+        fprintf(stderr, "usage: classify ENGINE PIXELS [OFFSET]\n");
         return 2;
     }
     must(advrob_context_create(NULL, &ctx));
@@ -20,22 +32,25 @@ int main(int argc, char **argv) {
     must(advrob_engine_shape(engine, shape));
     must(advrob_engine_memory(engine, &fixed, &room));
     const int32_t classes = advrob_engine_classes(engine);
-
-    advrob_dataset *test = open_data(ctx, dir, "test", image + 1);
-    float *x = malloc(sizeof(float) * (size_t)shape[0] * (size_t)shape[1] * (size_t)shape[2]);
+    const size_t size = (size_t)shape[0] * (size_t)shape[1] * (size_t)shape[2];
+    uint8_t *pixels = malloc(size);
     float *logits = malloc(sizeof(float) * (size_t)classes);
-    if (x == NULL || logits == NULL) return 1;
-    must(advrob_dataset_read(test, image, 1, x, &label));
-    must(advrob_engine_run(engine, 1, x, logits));
+    FILE *file = fopen(argv[2], "rb");
+    if (pixels == NULL || logits == NULL || file == NULL ||
+        fseek(file, argc > 3 ? atol(argv[3]) : 0, SEEK_SET) != 0 ||
+        fread(pixels, 1, size, file) != size) {
+        fprintf(stderr, "error: %s has no image of %zu bytes there\n", argv[2], size);
+        return 1;
+    }
+    must(advrob_engine_run_u8(engine, 1, pixels, logits));
     for (int32_t k = 1; k < classes; k++)
         if (logits[k] > logits[best]) best = k;
-    printf("image %lld: class %d (labelled %d), logit %.3f; %lld kB of program, %lld kB to run\n",
-           (long long)image, best, label, (double)logits[best], (long long)fixed / 1000,
-           (long long)room / 1000);
+    printf("class %d, logit %.9g; %lld kB of program, %lld kB to run\n", best, (double)logits[best],
+           (long long)fixed / 1000, (long long)room / 1000);
 
-    free(x);
+    fclose(file);
+    free(pixels);
     free(logits);
-    advrob_dataset_destroy(test);
     advrob_engine_destroy(engine);
     advrob_context_destroy(ctx);
     return 0;

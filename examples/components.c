@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const kinds[] = {"model",     "dataset",  "attack",  "compressor", "finetune",
-                                    "optimizer", "schedule", "loss",    "context",    "evaluation",
-                                    "curve",     "check",    "profile", "report"};
+static const char *const kinds[] = {
+    "model",   "dataset",    "attack", "compressor", "finetune", "optimizer",    "schedule", "loss",
+    "context", "evaluation", "curve",  "check",      "profile",  "quantization", "report"};
 
 static const char *type_name(int32_t type) {
     static const char *const names[] = {"?",       "number", "whole number", "text",

@@ -21,12 +21,14 @@
 #define ADVROB_H
 
 #include <advrob/attack.h>
+#include <advrob/components.h>
 #include <advrob/compress.h>
 #include <advrob/context.h>
 #include <advrob/dataset.h>
 #include <advrob/energy.h>
 #include <advrob/engine.h>
 #include <advrob/finetune.h>
+#include <advrob/lower.h>
 #include <advrob/model.h>
 #include <advrob/options.h>
 #include <advrob/report.h>

@@ -1,9 +1,10 @@
-/* Engines: a quantized model as the integer program that is deployed.
+/* Engines: a quantized model as the integer program that is deployed. lower.h makes one of a model;
+ * what is declared here needs none, and is what the inference-only library has
+ * (-Dcomponents=engine).
  *
- *     advrob_compressor_create(ctx, "quant_ptq", NULL, &quant);
- *     advrob_compressor_run(quant, model, train, &quantized);
- *     advrob_engine_create(quantized, &engine);
- *     advrob_engine_run(engine, n, x, logits);
+ *     advrob_context_create(NULL, &ctx);
+ *     advrob_engine_load(ctx, "net.advrob", &engine);
+ *     advrob_engine_run_u8(engine, n, bytes, logits);
  *
  * Between pixels and logits everything is integers, but for the one rule of requantisation: a code
  * is rint((float)sum * scale) + zero, clamped (kernel/kernel.h; Jacob et al. 2018, arXiv
@@ -12,7 +13,7 @@
 #ifndef ADVROB_ENGINE_H
 #define ADVROB_ENGINE_H
 
-#include <advrob/target.h>
+#include <advrob/context.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -20,12 +21,6 @@ extern "C" {
 
 typedef struct advrob_engine advrob_engine;
 
-/* Lowers a quantized model (compressor "quant_ptq": weights of 2 to 8 bits, activations of up to 8,
- * the input among them). The model is not changed and no longer needed. Convolutions, linear
- * layers, sums behind them, ReLU, max pooling, flatten and dropout can be lowered. Errors:
- * E_UNSUPPORTED names the node that has no integer form or no quantization point, E_RANGE one whose
- * sums do not fit 32 bits, E_NOMEM. */
-ADVROB_API int32_t advrob_engine_create(advrob_model *model, advrob_engine **out);
 /* An engine's file (docs/file-format.md): flat, with a checksum, the same for all CPUs; written
  * whole or not at all. Any bytes are safe to load. Errors: E_IO, E_FORMAT (cut, damaged, of a later
  * version), E_RANGE (sums that would not fit), E_NOMEM. */
@@ -52,12 +47,6 @@ ADVROB_API int32_t advrob_engine_run(advrob_engine *engine, int64_t n, const flo
  * low + k / 255 * (high - low) of the model's box, so k / 255 for most. No float is made of it. */
 ADVROB_API int32_t advrob_engine_run_u8(advrob_engine *engine, int64_t n, const uint8_t *x,
                                         float *logits);
-
-/* What an attack sees: the engine's own answers. gradients: the quantized model that it was lowered
- * from, whose straight-through gradients are then used (it is frozen meanwhile); NULL: the target
- * gives none, and attacks by scores or by transfer remain. Errors: E_SHAPE, E_NOMEM. */
-ADVROB_API int32_t advrob_target_from_engine(advrob_engine *engine, advrob_model *gradients,
-                                             advrob_target **out);
 
 #ifdef __cplusplus
 }

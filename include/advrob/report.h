@@ -146,6 +146,25 @@ ADVROB_API int32_t advrob_model_latency(const advrob_model *model, int64_t batch
 ADVROB_API int32_t advrob_report_profile(advrob_report *report, advrob_model *model,
                                          const advrob_options *options);
 
+/* What quantization did to each layer: `quantized` is what compressor quant_ptq made of `model`.
+ * Adds one row for the input, if it is quantized, and one for each group of fused operators, on the
+ * first "images" images of `data` (the calibration images, say): "layer" (its node's name),
+ * "operator", "value" (the node at the group's end, where its quantization point lies),
+ * of its weights, if there are any, "weight_bits" (0: float), "weight_sqnr", "weight_clipped",
+ * "weight_scales" (how many), "weight_scale_low", "weight_scale_high" (the least and the largest),
+ * of its output "output_bits" (0: no point), "output_sqnr" (the float net's values under this point
+ * alone), "output_clipped", "output_low", "output_high" (the range), "output_scale",
+ * "output_zero_point"; and "net_sqnr": the float net's values against those of the quantized net,
+ * with all noise so far. SQNR: 10 log10(sum x^2 / sum (x - q(x))^2), in dB, no cell where it is
+ * infinite. Clipped: the share of values beyond the last codes.
+ *
+ * Options: "images" (default 512), "label" (text for a column "model", to tell several nets in one
+ * report apart; default none). Errors: E_UNKNOWN, E_RANGE, E_INVALID (options; not the same net),
+ * E_UNSUPPORTED (`model` is quantized), E_SHAPE, E_NOMEM, E_CANCELLED. On error no row is added. */
+ADVROB_API int32_t advrob_report_quantization(advrob_report *report, const advrob_model *model,
+                                              advrob_model *quantized, const advrob_dataset *data,
+                                              const advrob_options *options);
+
 /* Writes the report; the ending chooses the format: ".csv" (the rows), ".json" (settings, rows,
  * plots, tables) or ".html" (one page that loads nothing from elsewhere; below). Whole or not at
  * all. Errors: E_UNSUPPORTED (ending), E_IO, E_NOMEM. */

@@ -168,6 +168,18 @@ static const ar_option_table *profile_table(int32_t i, int32_t part, const char 
     return part == 0 ? &ar_profile_options : NULL;
 }
 
+static void quantization_at(int32_t i, const char **name, const char **help) {
+    (void)i;
+    *name = "quantization";
+    *help = "what quantization did to each layer of a model";
+}
+
+static const ar_option_table *quantization_table(int32_t i, int32_t part, const char **prefix) {
+    (void)i;
+    *prefix = "";
+    return part == 0 ? &ar_quantization_options : NULL;
+}
+
 static int32_t report_count(void) {
     return 2;
 }
@@ -197,6 +209,7 @@ static const kind kinds[] = {
     {"curve", one, curve_at, curve_table},
     {"check", one, check_at, check_table},
     {"profile", one, profile_at, profile_table},
+    {"quantization", one, quantization_at, quantization_table},
     {"report", report_count, report_at, report_table},
 };
 

@@ -5,7 +5,8 @@ int32_t advrob_compressor_create(advrob_context *ctx, const char *name,
                                  const advrob_options *options, advrob_compressor **out) {
     AR_API_PRESENT(name);
     AR_API_PRESENT(out);
-    AR_API(ctx, ar_compressor_create(ctx, name, options, ar_method_gradients, out));
+    AR_API(ctx,
+           ar_compressor_create(ctx, name, options, ar_method_gradients, ar_method_score, out));
 }
 
 void advrob_compressor_destroy(advrob_compressor *compressor) {
@@ -17,6 +18,14 @@ int32_t advrob_compressor_on_step(advrob_compressor *compressor, advrob_compress
     AR_API_PRESENT(compressor);
     compressor->step = step;
     compressor->step_user = user;
+    return ADVROB_OK;
+}
+
+int32_t advrob_compressor_on_score(advrob_compressor *compressor, advrob_compress_score_fn score,
+                                   void *user) {
+    AR_API_PRESENT(compressor);
+    compressor->score = score;
+    compressor->score_user = user;
     return ADVROB_OK;
 }
 

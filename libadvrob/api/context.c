@@ -1,6 +1,9 @@
 /* Status, version, context. */
-#include "api.h"
-#include "engine/engine.h"
+#include "entry.h"
+#include "kernel/kernel.h"
+#ifndef AR_ENGINE_ALONE
+#include "engine/lower.h"
+#endif
 
 int32_t ar_api_enter(advrob_context *ctx, uint64_t *state) {
     int32_t status = ar_context_check(ctx);
@@ -43,7 +46,9 @@ int32_t advrob_context_create(const advrob_options *options, advrob_context **ou
     int32_t status = ar_context_create(options, out);
     if (status >= 0) {
         (*out)->kernels = ar_kernels_get((*out)->cpu, true);
+#ifndef AR_ENGINE_ALONE
         (*out)->integers = &ar_engine_integers;
+#endif
     }
     ar_fp_leave(state);
     errno = before;

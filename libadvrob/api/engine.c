@@ -1,12 +1,6 @@
-/* Engines. */
+/* Engines from their files, and what runs them: all that needs no model. */
 #include "engine/engine.h"
-#include "api.h"
-
-int32_t advrob_engine_create(advrob_model *model, advrob_engine **out) {
-    AR_API_PRESENT(model);
-    AR_API_PRESENT(out);
-    AR_API(model->ctx, ar_engine_create(model, out));
-}
+#include "entry.h"
 
 int32_t advrob_engine_save(const advrob_engine *engine, const char *path) {
     AR_API_PRESENT(engine);
@@ -73,11 +67,4 @@ int32_t advrob_engine_run_u8(advrob_engine *engine, int64_t n, const uint8_t *x,
     AR_API_PRESENT(x);
     AR_API_PRESENT(logits);
     AR_API(engine->ctx, run_bytes(engine, n, x, logits));
-}
-
-int32_t advrob_target_from_engine(advrob_engine *engine, advrob_model *gradients,
-                                  advrob_target **out) {
-    AR_API_PRESENT(engine);
-    AR_API_PRESENT(out);
-    AR_API(engine->ctx, ar_target_from_engine(engine, gradients, out));
 }

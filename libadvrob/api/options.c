@@ -1,5 +1,5 @@
 /* Options as the caller sets them. */
-#include "api.h"
+#include "entry.h"
 
 int32_t advrob_options_create(advrob_options **out) {
     AR_API_PRESENT(out);

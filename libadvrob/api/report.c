@@ -137,6 +137,16 @@ int32_t advrob_report_profile(advrob_report *report, advrob_model *model,
     AR_API(report->ctx, ar_report_profile(report, model, options));
 }
 
+int32_t advrob_report_quantization(advrob_report *report, const advrob_model *model,
+                                   advrob_model *quantized, const advrob_dataset *data,
+                                   const advrob_options *options) {
+    AR_API_PRESENT(report);
+    AR_API_PRESENT(model);
+    AR_API_PRESENT(quantized);
+    AR_API_PRESENT(data);
+    AR_API(report->ctx, ar_report_quantization(report, model, quantized, data, options));
+}
+
 int32_t advrob_report_write(const advrob_report *report, const char *path) {
     AR_API_PRESENT(report);
     AR_API_PRESENT(path);

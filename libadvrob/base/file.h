@@ -43,4 +43,8 @@ const char *ar_file_reason(int64_t failed);
  * place by then, whole. */
 int32_t ar_file_write(advrob_context *ctx, const char *path, const void *data, size_t size);
 
+/* The checksum of a file's bytes: CRC-32 of IEEE 802.3 (polynomial 0xedb88320, reflected), zlib's
+ * crc32. */
+uint32_t ar_crc32(const uint8_t *data, size_t size);
+
 #endif

@@ -29,7 +29,8 @@ static int32_t find(const char *name, const ar_compressor **out) {
 }
 
 int32_t ar_compressor_create(advrob_context *ctx, const char *name, const advrob_options *options,
-                             ar_gradients_fn gradients, advrob_compressor **out) {
+                             ar_gradients_fn gradients, ar_accuracy_fn accuracy,
+                             advrob_compressor **out) {
     int32_t status = ADVROB_OK;
     advrob_compressor *compressor = NULL;
     const ar_compressor *kind = NULL;
@@ -45,6 +46,7 @@ int32_t ar_compressor_create(advrob_context *ctx, const char *name, const advrob
     compressor->references = 1;
     compressor->kind = kind;
     compressor->gradients = gradients;
+    compressor->accuracy = accuracy;
     ar_context_retain(ctx);
     ar_arena_init(&compressor->arena, &ctx->memory);
     AR_TRY(ar_arena_alloc(&compressor->arena, 1, kind->options->size, "compressor",
@@ -87,8 +89,11 @@ static ar_compression make_job(const advrob_compressor *compressor, const advrob
                             .model = model,
                             .calibration = calibration,
                             .gradients = compressor->gradients,
+                            .accuracy = compressor->accuracy,
                             .step = compressor->step,
-                            .step_user = compressor->step_user};
+                            .step_user = compressor->step_user,
+                            .score = compressor->score,
+                            .score_user = compressor->score_user};
 }
 
 int32_t ar_compressor_run(const advrob_compressor *compressor, const advrob_model *model,

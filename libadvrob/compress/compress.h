@@ -1,4 +1,5 @@
-/* compress: one compressor a file, its descriptor at the end. Others include this header alone.
+/* compress: one compressor a file, its descriptor at the end. Others include this header and
+ * quant_table.h (what quantization did to each layer).
  *
  * A compressor never edits the model that it is given: it makes a new one. */
 #ifndef AR_COMPRESS_H
@@ -15,6 +16,11 @@ typedef int32_t (*ar_gradients_fn)(const advrob_model *model, const advrob_datas
                                    int64_t images, int64_t batch,
                                    void (*each)(void *arg, const ar_real *gradient), void *arg);
 
+/* Share of the images of `data` that the model gets right; epsilon above 0: under PGD, too. It
+ * knows attacks, so the method layer gives it as well. */
+typedef int32_t (*ar_accuracy_fn)(advrob_model *model, const advrob_dataset *data, double epsilon,
+                                  double *accuracy);
+
 /* One run: options, the model, and calibration images (NULL if none were given). */
 typedef struct ar_compression {
     advrob_context *ctx;
@@ -22,8 +28,11 @@ typedef struct ar_compression {
     const advrob_model *model;
     const advrob_dataset *calibration;
     ar_gradients_fn gradients;
+    ar_accuracy_fn accuracy;
     advrob_compress_step_fn step; /* the caller's, after each step; NULL: none */
     void *step_user;
+    advrob_compress_score_fn score; /* the caller's, of guarded quantization; NULL: none */
+    void *score_user;
 } ar_compression;
 
 struct ar_rating; /* prune.h */
@@ -45,33 +54,24 @@ struct advrob_compressor {
     ar_arena arena;
     void *options;
     ar_gradients_fn gradients;
+    ar_accuracy_fn accuracy;
     advrob_compress_step_fn step;
     void *step_user;
+    advrob_compress_score_fn score;
+    void *score_user;
 };
 
 int32_t ar_compressor_count(void);
 const ar_compressor *ar_compressor_at(int32_t index);
 
 int32_t ar_compressor_create(advrob_context *ctx, const char *name, const advrob_options *options,
-                             ar_gradients_fn gradients, advrob_compressor **out);
+                             ar_gradients_fn gradients, ar_accuracy_fn accuracy,
+                             advrob_compressor **out);
 void ar_compressor_release(advrob_compressor *compressor); /* NULL is fine */
 int32_t ar_compressor_run(const advrob_compressor *compressor, const advrob_model *model,
                           const advrob_dataset *calibration, advrob_model **out);
 int32_t ar_compressor_plan(const advrob_compressor *compressor, const advrob_model *model,
                            const advrob_dataset *calibration, ar_buffer *text);
-
-/* ranges.c: the ranges that values take on calibration images. */
-typedef struct ar_range {
-    bool wanted;
-    double low, high;   /* seen */
-    int64_t *histogram; /* [AR_RANGE_BINS] between low and high */
-} ar_range;
-enum { AR_RANGE_BINS = 2048 };
-
-/* Fills ranges[node] of the wanted values over the first `images` of data; histograms are filled
- * where they are not NULL, from the low and high that are then already known. */
-int32_t ar_ranges_observe(advrob_model *model, const advrob_dataset *data, int64_t images,
-                          ar_range *ranges);
 
 #define AR_COMPRESSOR(name) extern const ar_compressor ar_compressor_##name;
 #include "compressors.inc"

@@ -3,281 +3,274 @@
  * activations, one quantization point at the end of each fused group (convolution + sum + ReLU), so
  * that the model can be lowered to integers (engine/). The result is a model like any other: it can
  * be attacked and fine-tuned with straight-through gradients. */
-#include <float.h>
-#include <math.h>
 #include <string.h>
 
-#include "compress.h"
-#include "model/program.h"
-
-typedef struct ptq_options {
-    int64_t weight_bits, activation_bits, images, input;
-    const char *weight_granularity, *weight_range, *range, *simulate;
-    double percentile;
-} ptq_options;
+#include "quant.h"
+#include "quant_table.h"
 
 static const ar_option entries[] = {
-    AR_I64(ptq_options, weight_bits, 8, 1, 16, "bits of the weights; 1 is binary (-scale, +scale)"),
-    AR_I64(ptq_options, activation_bits, 8, 1, 16, "bits of the activations"),
-    AR_STR(ptq_options, weight_granularity, "channel", "tensor|channel",
+    AR_I64(ar_ptq_options, weight_bits, 8, 1, 16,
+           "bits of the weights; 1 is binary (-scale, +scale)"),
+    AR_I64(ar_ptq_options, activation_bits, 8, 1, 16, "bits of the activations"),
+    AR_STR(ar_ptq_options, weight_granularity, "channel", "tensor|channel",
            "one weight scale a layer, or one an output channel"),
-    AR_STR(ptq_options, weight_range, "minmax", "minmax|mse", "how weight scales are found"),
-    AR_STR(ptq_options, range, "minmax", "minmax|percentile|mse",
+    AR_STR(ar_ptq_options, weight_range, "minmax", "minmax|mse", "how weight scales are found"),
+    AR_STR(ar_ptq_options, range, "minmax", "minmax|moving_average|percentile|mse",
            "how activation ranges are found on the calibration images"),
-    AR_F64(ptq_options, percentile, 99.99, 50, 100, "share of values that \"percentile\" covers"),
-    AR_I64(ptq_options, images, 512, 1, 1000000, "calibration images, the first of the dataset"),
-    AR_I64(ptq_options, input, 1, 0, 1,
+    AR_F64(ar_ptq_options, percentile, 99.99, 50, 100,
+           "share of values that \"percentile\" covers"),
+    AR_F64(ar_ptq_options, momentum, 0.99, 0, 1,
+           "\"moving_average\": what a batch counts for, if the next one counts for 1"),
+    AR_I64(ar_ptq_options, batch_size, 32, 1, 65536, "\"moving_average\": images of one batch"),
+    AR_I64(ar_ptq_options, images, 512, 1, 1000000, "calibration images, the first of the dataset"),
+    AR_I64(ar_ptq_options, input, 1, 0, 1,
            "quantize the input too: pixels to 256 codes of the box, the normalisation folded"),
-    AR_STR(ptq_options, simulate, "float", "float|exact",
+    AR_I64(ar_ptq_options, bias_correction, 0, 0, 1,
+           "take off each bias what quantization shifts in the mean of its layer's output"),
+    AR_STR(ar_ptq_options, float_layers, "", NULL, "layers that stay in float: conv1,fc"),
+    AR_F64(ar_ptq_options, max_drop, -1, -1, 1e6,
+           "leave the worst layers in float until accuracy, or the score of "
+           "advrob_compressor_on_score, is at most so much below the float model's; -1: do not"),
+    AR_I64(ar_ptq_options, score_images, 1000, 1, 1000000,
+           "images for that accuracy: those of the dataset behind the calibration images"),
+    AR_F64(ar_ptq_options, score_epsilon, 0, 0, 1e6, "above 0: that accuracy is under PGD-10, too"),
+    AR_STR(ar_ptq_options, guard_order, "sqnr", "sqnr|score",
+           "the worst layers: with one alone quantized, lowest SQNR of the logits, or score"),
+    AR_STR(ar_ptq_options, simulate, "float", "float|exact",
            "what the model computes in: floats, or the engine's own integers, to the bit"),
 };
-static const ar_option_table table = AR_TABLE(ptq_options, entries);
+static const ar_option_table table = AR_TABLE(ar_ptq_options, entries);
 
-/* Candidates that a search for the least squared error tries, as shares of the whole range. */
-#define CANDIDATES 100
-
-static double weight_error(const ar_real *w, int64_t n, double scale, double top) {
-    double error = 0;
-    for (int64_t i = 0; i < n; i++) {
-        double code = fmin(fmax(rint((double)w[i] / scale), -top), top);
-        double difference = (double)w[i] - code * scale;
-        error += difference * difference;
-    }
-    return error;
+bool ar_ptq_layer(const ar_node *node) {
+    return node->op != NULL && node->op->prune == AR_PRUNE_PRODUCES;
 }
 
-/* Scale of n weights; 0 when all are zero. */
-static double weight_scale(const ptq_options *o, const ar_real *w, int64_t n) {
-    double largest = 0, sum = 0;
-    for (int64_t i = 0; i < n; i++) {
-        largest = fmax(largest, fabs((double)w[i]));
-        sum += fabs((double)w[i]);
-    }
-    if (largest == 0) return 0;
-    if (o->weight_bits == 1) return sum / (double)n; /* Rastegari et al. 2016, equation 6 */
-    double top = ldexp(1, (int)o->weight_bits - 1) - 1, best = largest / top;
-    if (strcmp(o->weight_range, "mse") != 0) return best;
-    double least = weight_error(w, n, best, top);
-    for (int32_t k = 1; k < CANDIDATES; k++) {
-        double scale = largest * k / CANDIDATES / top, error = weight_error(w, n, scale, top);
-        if (error < least) {
-            least = error;
-            best = scale;
-        }
-    }
-    return best;
+bool ar_ptq_computes(const ar_node *node) {
+    const ar_op *op = node->op;
+    if (strcmp(op->name, "avg_pool") == 0)
+        return node->attributes.kernel[0] > 1 || node->attributes.kernel[1] > 1;
+    return op->prune == AR_PRUNE_PRODUCES || op->prune == AR_PRUNE_TIES ||
+           op->prune == AR_PRUNE_JOINS || op->whole_batch;
 }
 
-/* Steps of a sum that the largest bias has at most, so that it fits 32 bits with room for the
- * products. */
-#define BIAS_STEPS (1 << 28)
-
-/* A step of a layer's sums is its input's scale times its weights': the least weight scale by which
- * the biases of outputs [first, end) are at most BIAS_STEPS of them. 0 where no integers will run.
- */
-static double scale_floor(const ptq_options *o, const advrob_model *model, const ar_node *node,
-                          int32_t first, int32_t end) {
-    const ar_real *slab = model->slab;
-    const ar_parameter *border =
-        node->border_bias < 0 ? NULL : &model->parameters[node->border_bias];
-    const int64_t classes = border == NULL ? 0 : border->count / border->shape[0];
-    int32_t from = node->inputs[0];
-    double largest = 0;
-    while (from > 0 && model->nodes[from].output.bits == 0)
-        from = model->nodes[from].inputs[0];
-    const ar_quant *input = &model->nodes[from].output;
-    if (input->bits == 0 || input->bits > 8 || o->weight_bits == 1 || o->weight_bits > 8) return 0;
-    for (int32_t i = first; i < end; i++) {
-        double bias = node->bias < 0 ? 0 : (double)slab[model->parameters[node->bias].offset + i];
-        largest = fmax(largest, fabs(bias));
-        for (int64_t k = 0; k < classes; k++)
-            largest = fmax(largest, fabs(bias + (double)slab[border->offset + i * classes + k]));
-    }
-    return largest / (double)input->scales[0] / BIAS_STEPS;
-}
-
-static int32_t quantize_weights(const ptq_options *o, advrob_model *model, ar_node *node) {
-    int32_t status = ADVROB_OK;
-    const ar_parameter *weight = &model->parameters[node->weight];
-    bool channels = strcmp(o->weight_granularity, "channel") == 0;
-    int32_t count = channels ? (int32_t)weight->shape[0] : 1;
-    int64_t per = weight->count / count;
-    double top = o->weight_bits == 1 ? 1 : ldexp(1, (int)o->weight_bits - 1) - 1;
-    void *block = NULL;
-    AR_TRY(ar_calloc(&model->ctx->memory, (size_t)count, sizeof(ar_real), "scales", &block));
-    ar_real *scales = block;
-    for (int32_t i = 0; i < count; i++) {
-        double scale = weight_scale(o, model->slab + weight->offset + i * per, per);
-        double least = scale_floor(o, model, node, i, channels ? i + 1 : node->shape.c);
-        scales[i] = (ar_real)(scale > 0 ? fmax(scale, least) : 0);
-        if (scales[i] > 0) continue;
-        /* All weights are zero, or too small for a float. Binary weights can be no closer to zero.
-         */
-        scales[i] = o->weight_bits == 1 ? FLT_MIN : 1;
-    }
-    AR_TRY(
-        ar_quant_set(model, &node->weights, (int32_t)o->weight_bits, -top, top, 0, scales, count));
-out:
-    ar_free(&model->ctx->memory, block);
-    return status;
-}
-
-/* The range [low, high] that holds all but (100 - percentile) % of the values, half of that on each
- * side that the values reach. */
-static void percentile_range(const ar_range *range, double percentile, double *low, double *high) {
-    double width = (range->high - range->low) / AR_RANGE_BINS, total = 0, seen = 0;
-    bool two_sided = range->low < 0;
-    for (int32_t i = 0; i < AR_RANGE_BINS; i++)
-        total += (double)range->histogram[i];
-    double tail = total * (1 - percentile / 100) / (two_sided ? 2 : 1);
-    int32_t first = 0, last = AR_RANGE_BINS - 1;
-    while (two_sided && first < last && seen + (double)range->histogram[first] <= tail)
-        seen += (double)range->histogram[first++];
-    seen = 0;
-    while (last > first && seen + (double)range->histogram[last] <= tail)
-        seen += (double)range->histogram[last--];
-    *low = range->low + width * first;
-    *high = range->low + width * (last + 1);
-}
-
-static void affine(double low, double high, double codes, double *scale, double *zero) {
-    low = fmin(low, 0); /* zero must be a code of its own: padding is zero */
-    high = fmax(high, 0);
-    *scale = (high - low) / codes;
-    if (!((float)*scale > 0)) *scale = 1;
-    *zero = fmin(fmax(rint(-low / *scale), 0), codes);
-}
-
-/* Squared error of the histogram's values under a range. */
-static double range_error(const ar_range *range, double low, double high, double codes) {
-    double width = (range->high - range->low) / AR_RANGE_BINS, error = 0, scale, zero;
-    affine(low, high, codes, &scale, &zero);
-    for (int32_t i = 0; i < AR_RANGE_BINS; i++) {
-        if (range->histogram[i] == 0) continue;
-        double v = range->low + width * (i + 0.5);
-        double code = fmin(fmax(rint(v / scale) + zero, 0), codes);
-        double difference = v - (code - zero) * scale;
-        error += difference * difference * (double)range->histogram[i];
-    }
-    return error;
-}
-
-static int32_t quantize_value(const ptq_options *o, advrob_model *model, ar_node *node,
-                              const ar_range *range) {
-    double codes = ldexp(1, (int)o->activation_bits) - 1;
-    double low = range->low, high = range->high, scale, zero;
-    if (strcmp(o->range, "percentile") == 0) percentile_range(range, o->percentile, &low, &high);
-    if (strcmp(o->range, "mse") == 0) {
-        double least = INFINITY;
-        for (int32_t k = 1; k <= CANDIDATES; k++) {
-            double part = (double)k / CANDIDATES;
-            double error = range_error(range, range->low * part, range->high * part, codes);
-            if (error > least) continue;
-            least = error;
-            low = range->low * part;
-            high = range->high * part;
-        }
-    }
-    affine(low, high, codes, &scale, &zero);
-    ar_real stored = (ar_real)scale;
-    return ar_quant_set(model, &node->output, (int32_t)o->activation_bits, 0, codes, zero, &stored,
-                        1);
-}
-
-/* Pixels: 8 bits hold them exactly, so that they have no fewer where activations have 7. */
-static int32_t quantize_input(const ptq_options *o, advrob_model *model, const ar_range *range) {
-    const int32_t bits = o->activation_bits == 7 ? 8 : (int32_t)o->activation_bits;
-    const double codes = ldexp(1, bits) - 1;
-    double low = model->low[0], high = model->high[0], scale, zero;
-    bool box = model->mean[0] == 0 && model->std[0] == 1;
-    for (int32_t c = 1; c < model->nodes[0].shape.c; c++)
-        box = box && model->low[c] == low && model->high[c] == high && model->mean[c] == 0 &&
-              model->std[c] == 1;
-    affine(box ? low : range->low, box ? high : range->high, codes, &scale, &zero);
-    ar_real stored = (ar_real)scale;
-    return ar_quant_set(model, &model->nodes[0].output, bits, 0, codes, zero, &stored, 1);
-}
-
-/* Where quantization points lie: the input, and the end of each fused group that computes something
- * new. A batch norm that could not be folded stays float inside, as a sum does. */
-static int32_t choose_points(const ptq_options *o, advrob_model *model, ar_range *ranges) {
+/* Where quantization points may lie: the input, and the end of each fused group that computes
+ * something new. A batch norm that could not be folded stays float inside, as a sum does. */
+static int32_t choose_points(const ar_ptq *ptq) {
     ar_program *program = NULL;
+    advrob_model *model = ptq->base;
     int32_t status = ar_program_create(model, ar_model_output(model), false, &program);
     if (status < 0) return status;
-    ranges[0].wanted = o->input != 0;
+    ptq->ranges[0].wanted = ptq->options->input != 0;
     for (int32_t s = 0; s < program->count; s++) {
         const ar_step *step = &program->steps[s];
-        const ar_op *op = model->nodes[step->node].op;
-        bool computes =
-            op->prune == AR_PRUNE_PRODUCES || op->prune == AR_PRUNE_TIES || op->whole_batch;
-        if (computes && step->value != program->output) ranges[step->value].wanted = true;
+        if (ar_ptq_computes(&model->nodes[step->node]) && step->value != program->output)
+            ptq->ranges[step->value].wanted = true;
     }
     ar_program_destroy(program);
     return ADVROB_OK;
 }
 
-static int32_t run(const ar_compression *job, advrob_model **out) {
+static int32_t find_ranges(ar_ptq *ptq) {
     int32_t status = ADVROB_OK;
-    const ptq_options *o = job->options;
-    advrob_model *model = NULL, *folded = NULL;
-    ar_arena arena;
+    const ar_ptq_options *o = ptq->options;
+    const advrob_dataset *data = ptq->job->calibration;
+    const bool average = strcmp(o->range, "moving_average") == 0;
+    AR_TRY(ar_ranges_observe(ptq->base, data, ptq->images, average ? o->batch_size : ptq->images,
+                             o->momentum, ptq->ranges));
+    if (average || strcmp(o->range, "minmax") == 0) return ADVROB_OK;
+    for (int32_t i = 0; i < ptq->base->node_count; i++) {
+        void *block;
+        if (!ptq->ranges[i].wanted) continue;
+        AR_TRY(ar_arena_alloc(&ptq->arena, AR_RANGE_BINS, sizeof(int64_t), "histogram", &block));
+        ptq->ranges[i].histogram = block;
+    }
+    AR_TRY(ar_histograms_observe(ptq->base, data, ptq->images, ptq->ranges));
+out:
+    return status;
+}
+
+static void ptq_close(ar_ptq *ptq) {
+    ar_model_release(ptq->base);
+    ar_dataset_release(ptq->judged);
+    ar_arena_free(&ptq->arena);
+}
+
+/* The images behind the calibration images, as many as there are. */
+static int32_t take_judged(ar_ptq *ptq) {
+    const advrob_dataset *data = ptq->job->calibration;
+    const ar_shape in = ptq->job->model->nodes[0].shape;
+    const int32_t shape[3] = {in.c, in.h, in.w};
+    int64_t left = data->count - ptq->images;
+    if (left == 0)
+        return ar_error(
+            ADVROB_E_INVALID,
+            "quant_ptq: max_drop is %g, but the dataset has no images behind its %lld for "
+            "calibration to score by; expected more, or advrob_compressor_on_score",
+            ptq->options->max_drop, (long long)ptq->images);
+    if (left > ptq->options->score_images) left = ptq->options->score_images;
+    int32_t status =
+        ar_dataset_check(data, "scored", "the model", shape, ar_model_classes(ptq->job->model));
+    if (status < 0) return status;
+    return ar_dataset_slice(data, ptq->images, left, &ptq->judged);
+}
+
+/* All but what values hold. To be closed, also after a failure. */
+static int32_t ptq_open(const ar_compression *job, ar_ptq *ptq) {
+    int32_t status = ADVROB_OK;
+    const ar_ptq_options *o = job->options;
+    advrob_model *folded = NULL, *biased = NULL;
     void *block;
-    ar_arena_init(&arena, &job->ctx->memory);
+    *ptq = (ar_ptq){.job = job, .options = o, .images = o->images};
+    if (ptq->images > job->calibration->count) ptq->images = job->calibration->count;
+    ar_arena_init(&ptq->arena, &job->ctx->memory);
     if (ar_model_quantized(job->model))
         AR_FAIL(ADVROB_E_UNSUPPORTED, "quant_ptq: the model is quantized already");
+    if (o->max_drop >= 0 && job->score == NULL) AR_TRY(take_judged(ptq));
     AR_TRY(ar_model_fold(job->model, &folded));
-    AR_TRY(o->input ? ar_model_fold_normalisation(folded, &model) : ar_model_clone(folded, &model));
-    AR_TRY(ar_arena_alloc(&arena, (size_t)model->node_count, sizeof(ar_range), "ranges", &block));
-    ar_range *ranges = block;
-    AR_TRY(choose_points(o, model, ranges));
-    AR_TRY(ar_ranges_observe(model, job->calibration, o->images, ranges));
-    if (strcmp(o->range, "minmax") != 0) {
-        for (int32_t i = 0; i < model->node_count; i++) {
-            if (!ranges[i].wanted) continue;
-            AR_TRY(ar_arena_alloc(&arena, AR_RANGE_BINS, sizeof(int64_t), "histogram", &block));
-            ranges[i].histogram = block;
-        }
-        AR_TRY(ar_ranges_observe(model, job->calibration, o->images, ranges));
+    if (o->bias_correction) {
+        AR_TRY(ar_ptq_add_biases(folded, &biased));
+        ar_model_release(folded);
+        folded = biased;
     }
+    AR_TRY(o->input ? ar_model_fold_normalisation(folded, &ptq->base)
+                    : ar_model_clone(folded, &ptq->base));
+    AR_TRY(ar_arena_alloc(&ptq->arena, (size_t)folded->node_count, sizeof(ar_range), "ranges",
+                          &block));
+    ptq->ranges = block;
+    AR_TRY(choose_points(ptq));
+out:
+    ar_model_release(folded);
+    return status;
+}
+
+/* ---- Layers in float ---- */
+
+static int32_t read_layer(const advrob_model *model, const char *text, size_t length,
+                          bool *is_float) {
+    char name[AR_NAME_SIZE] = "";
+    const char *names[AR_MAX_NODES], *near;
+    int32_t count = 0;
+    if (length < sizeof name) memcpy(name, text, length);
+    const int32_t node = ar_model_find_node(model, name);
+    if (node > 0 && ar_ptq_layer(&model->nodes[node])) {
+        is_float[node] = true;
+        return ADVROB_OK;
+    }
+    for (int32_t i = 1; i < model->node_count; i++)
+        if (ar_ptq_layer(&model->nodes[i])) names[count++] = model->nodes[i].name;
+    near = ar_nearest(name, names, count);
+    const int shown = (int)(length < AR_NAME_SIZE ? length : AR_NAME_SIZE);
+    if (near == NULL)
+        return ar_error(ADVROB_E_UNKNOWN,
+                        "quant_ptq: float_layers: the model has no layer \"%.*s\" with weights",
+                        shown, text);
+    return ar_error(
+        ADVROB_E_UNKNOWN,
+        "quant_ptq: float_layers: the model has no layer \"%.*s\" with weights; did you "
+        "mean \"%s\"?",
+        shown, text, near);
+}
+
+static int32_t read_layers(const ar_ptq *ptq, bool *is_float) {
+    const char *text = ptq->options->float_layers;
+    while (*text != 0) {
+        size_t length = strcspn(text, ",");
+        int32_t status = read_layer(ptq->base, text, length, is_float);
+        if (status < 0) return status;
+        text += length + (text[length] == ',');
+    }
+    return ADVROB_OK;
+}
+
+/* Marks the values that have to be codes: a quantized layer reads them, or the result does,
+ * directly or through nodes without weights. None, where every layer is in float. */
+static void find_codes(const advrob_model *model, const bool *is_float, bool *codes) {
+    bool any = false;
+    for (int32_t i = 1; i < model->node_count; i++)
+        any = any || (ar_ptq_layer(&model->nodes[i]) && !is_float[i]);
+    memset(codes, 0, sizeof(bool) * (size_t)model->node_count);
+    codes[ar_model_output(model)] = any;
+    for (int32_t i = ar_model_output(model); i > 0; i--) {
+        const ar_node *node = &model->nodes[i];
+        const bool reads = ar_ptq_layer(node) ? !is_float[i] : codes[i];
+        for (int32_t k = 0; k < node->op->inputs && reads; k++)
+            codes[node->inputs[k]] = true;
+    }
+}
+
+int32_t ar_ptq_make(const ar_ptq *ptq, const bool *is_float, bool correct, advrob_model **out) {
+    int32_t status = ADVROB_OK;
+    const ar_ptq_options *o = ptq->options;
+    advrob_model *model = NULL;
+    bool codes[AR_MAX_NODES];
+    AR_TRY(ar_model_clone(ptq->base, &model));
+    find_codes(model, is_float, codes);
     for (int32_t i = 0; i < model->node_count; i++) {
         ar_node *node = &model->nodes[i];
-        if (i == 0 && ranges[0].wanted)
-            AR_TRY(quantize_input(o, model, &ranges[0]));
-        else if (ranges[i].wanted)
-            AR_TRY(quantize_value(o, model, node, &ranges[i]));
-        if (node->op != NULL && node->op->prune == AR_PRUNE_PRODUCES) /* after its input's point */
-            AR_TRY(quantize_weights(o, model, node));
+        if (ar_ptq_layer(node) && !is_float[i]) AR_TRY(ar_ptq_weights(o, model, node));
+        if (ar_ptq_layer(node) && correct) AR_TRY(ar_ptq_correct_bias(ptq, model, i));
+        if (!ptq->ranges[i].wanted || !codes[i]) continue;
+        AR_TRY(i == 0 ? ar_ptq_input(o, model, &ptq->ranges[0])
+                      : ar_ptq_value(o, model, node, &ptq->ranges[i]));
     }
-    if (strcmp(o->simulate, "exact") == 0) {
-        ar_program *program;
-        model->exact = true;
-        ar_model_restructured(model);
-        AR_TRY(ar_model_program(model, false, &program)); /* whether it has integers */
-    }
+    AR_TRY(ar_model_check_finite(model)); /* biases, too */
     *out = model;
     model = NULL;
 out:
     ar_model_release(model);
-    ar_model_release(folded);
-    ar_arena_free(&arena);
+    return status;
+}
+
+/* From now on the model runs in integers. E_UNSUPPORTED where it has none. */
+static int32_t make_exact(advrob_model *model) {
+    ar_program *program;
+    for (int32_t i = 1; i < model->node_count; i++)
+        if (ar_ptq_layer(&model->nodes[i]) && model->nodes[i].weights.bits == 0)
+            return ar_error(
+                ADVROB_E_UNSUPPORTED,
+                "quant_ptq: simulate is \"exact\", but layer %s stays in float, which has "
+                "no integers",
+                model->nodes[i].name);
+    model->exact = true;
+    ar_model_restructured(model);
+    return ar_model_program(model, false, &program);
+}
+
+static int32_t run(const ar_compression *job, advrob_model **out) {
+    int32_t status = ADVROB_OK;
+    const ar_ptq_options *o = job->options;
+    advrob_model *model = NULL;
+    ar_ptq ptq;
+    void *is_float;
+    AR_TRY(ptq_open(job, &ptq));
+    AR_TRY(ar_arena_alloc(&ptq.arena, (size_t)ptq.base->node_count, sizeof(bool), "layers",
+                          &is_float));
+    AR_TRY(read_layers(&ptq, is_float));
+    AR_TRY(find_ranges(&ptq));
+    if (o->bias_correction) AR_TRY(ar_ptq_find_means(&ptq));
+    if (o->max_drop < 0)
+        AR_TRY(ar_ptq_make(&ptq, is_float, o->bias_correction != 0, &model));
+    else
+        AR_TRY(ar_ptq_guard(&ptq, is_float, &model));
+    if (strcmp(o->simulate, "exact") == 0) AR_TRY(make_exact(model));
+    *out = model;
+    model = NULL;
+out:
+    ar_model_release(model);
+    ptq_close(&ptq);
     return status;
 }
 
 static int32_t write_plan(const ar_compression *job, ar_buffer *text) {
     int32_t status = ADVROB_OK;
+    const ar_ptq_options *o = job->options;
     advrob_model *model = NULL;
+    ar_quant_table rows;
     AR_TRY(run(job, &model));
-    ar_buffer_add(text, "%-12s %12s %14s %14s %12s\n", "node", "weight bits", "weight scales",
-                  "output scale", "zero point");
-    for (int32_t i = 0; i < model->node_count; i++) {
-        const ar_node *node = &model->nodes[i];
-        if (node->weights.bits == 0 && node->output.bits == 0) continue;
-        ar_buffer_add(text, "%-12s %12d %14d", node->name, node->weights.bits, node->weights.count);
-        if (node->output.bits > 0)
-            ar_buffer_add(text, " %14.6f %12.0f", (double)node->output.scales[0],
-                          node->output.zero);
-        ar_buffer_add(text, "\n");
-    }
+    status = ar_quant_table_make(job->model, model, job->calibration, o->images, &rows);
+    if (status >= 0) ar_quant_table_print(&rows, text);
+    ar_quant_table_free(&rows);
+    AR_TRY(status);
     AR_TRY(ar_buffer_status(text));
 out:
     ar_model_release(model);

@@ -1,5 +1,6 @@
 /* engine: integer programs, lowered from a quantized model: what is deployed. Others include this
- * header alone.
+ * header and lower.h. What is declared here needs no model: it is all that the inference-only
+ * library has (-Dcomponents=engine).
  *
  * Pixels become codes of the input's quantization point, every layer makes codes from codes by the
  * integer slots of kernel/kernel.h, and the last one's sums, times one float an output, are the
@@ -10,9 +11,21 @@
 
 #include <advrob/engine.h>
 
-#include "model/oracle.h"
+#include <pthread.h>
 
-enum { AR_LAYER_GEMM, AR_LAYER_MAX_POOL, AR_LAYER_PAD, AR_LAYER_ADD, AR_LAYER_KINDS };
+#include "op/op.h"
+
+#define AR_LAYER_NAME 64
+
+enum {
+    AR_LAYER_GEMM,
+    AR_LAYER_MAX_POOL,
+    AR_LAYER_PAD,
+    AR_LAYER_ADD,
+    AR_LAYER_AVG_POOL,
+    AR_LAYER_CONCAT,
+    AR_LAYER_KINDS
+};
 
 /* A tensor of codes q, each worth (q - zero) * scale. */
 typedef struct ar_engine_value {
@@ -24,10 +37,12 @@ typedef struct ar_engine_value {
 } ar_engine_value;
 
 typedef struct ar_engine_layer {
-    char name[AR_NAME_SIZE]; /* of the operator's node */
+    char name[AR_LAYER_NAME]; /* of the operator's node */
     int32_t kind;
-    int32_t input, residual, output; /* values; residual -1: none; output -1: the logits */
-    ar_attributes window;            /* kernel, stride, padding, dilation; pad: before, after */
+    /* Values. residual: what is added, or joined behind the input; -1: none; output -1: the logits.
+     */
+    int32_t input, residual, output;
+    ar_attributes window; /* kernel, stride, padding, dilation; pad: before, after */
     ar_shape in, out;
     /* A gemm's. All groups' weights: those between a channel and another group's outputs are 0. */
     int8_t *weights;   /* [outputs][channels][taps] */
@@ -35,13 +50,14 @@ typedef struct ar_engine_layer {
     int32_t classes;   /* of pixels, as a border bias has them; or 1 */
     float *scale;      /* [outputs]: code, or logit, of a sum */
     int32_t low, high; /* codes that come out */
-    bool narrow;       /* products of pairs fit 16 bits */
     /* What is made of it for this machine. */
     void *packed;
+    int32_t stem; /* quads of a window's row side by side; 0: a tap has quads of its own */
     int32_t *first, *bias_class, *bias_padded;
     float *scale_padded;
     ar_segment *segments;
     int32_t *pool_index;
+    uint8_t *tables; /* [2][256]: a concatenation's, the output's code of an input's */
 } ar_engine_layer;
 
 typedef struct ar_engine_room {
@@ -64,16 +80,11 @@ struct advrob_engine {
     int32_t layer_count;
     bool keep;            /* no value takes another's room: all can be read after a run */
     size_t room, sums;    /* bytes of a workspace for 16 images; where the logits' sums lie in it */
+    size_t stem;          /* and the rows of a first layer's windows */
     pthread_mutex_t lock; /* guards `spare` */
     ar_engine_room *spare;
 };
 
-/* lower.c: E_UNSUPPORTED names the node that has no integer form, E_RANGE one whose sums do not fit
- * 32 bits. */
-int32_t ar_engine_create(advrob_model *model, advrob_engine **out);
-/* From a program of the whole model. value [nodes]: gets the values that quantization points make,
- * -1 where there is none, and the engine keeps them all; NULL: not wanted. */
-int32_t ar_engine_lower(const struct ar_program *program, int32_t *value, advrob_engine **out);
 void ar_engine_retain(advrob_engine *engine);
 void ar_engine_release(advrob_engine *engine); /* NULL is fine */
 
@@ -81,8 +92,16 @@ void ar_engine_release(advrob_engine *engine); /* NULL is fine */
 int32_t ar_engine_new(advrob_context *ctx, ar_shape shape, advrob_engine **out);
 int32_t ar_engine_prepare(advrob_engine *engine);
 
-/* Whether no sum of a gemm can leave int32; E_RANGE names layer and output. Sets `narrow`. */
-int32_t ar_engine_check_sums(const advrob_engine *engine, ar_engine_layer *layer);
+/* stem.c: quads of a window's row side by side, 0 where that is no gain; their bytes for 16 images;
+ * the segments of an output pixel (into NULL: none), returns how many; the tile of them. */
+int32_t ar_stem_quads(const ar_engine_layer *layer);
+size_t ar_stem_bytes(const ar_engine_layer *layer);
+int32_t ar_stem_list(const ar_engine_layer *layer, int32_t y, int32_t x, ar_segment *out);
+void ar_stem_gather(const ar_engine_layer *layer, const ar_kernels *kernels, int32_t lanes,
+                    const uint8_t *x, uint8_t *y);
+
+/* Whether no sum of a gemm can leave int32; E_RANGE names layer and output. */
+int32_t ar_engine_check_sums(const advrob_engine *engine, const ar_engine_layer *layer);
 
 /* file.c: E_FORMAT for any bytes that are no engine of this version, E_RANGE for one whose sums do
  * not fit; E_IO. */
@@ -100,16 +119,12 @@ int32_t ar_engine_room_take(advrob_engine *engine, ar_engine_room **out);
 void ar_engine_room_give(advrob_engine *engine, ar_engine_room *room); /* NULL is fine */
 void ar_engine_run_tile(const advrob_engine *engine, ar_engine_room *room, int32_t count,
                         const float *x, float *logits);
+/* Layer i alone, of `lanes` (8 or 16) images whose codes lie in the room. */
+void ar_engine_run_layer(const advrob_engine *engine, ar_engine_room *room, int32_t i,
+                         int32_t lanes);
 
 /* The layers alone, in a tile of 8 or 16 lanes. */
 void ar_engine_run_layers(const advrob_engine *engine, uint8_t *memory, int32_t lanes,
                           int32_t count, const float *x);
-
-/* exact.c: the engine inside a fake-quantized model (simulate = exact). */
-extern const struct ar_integers ar_engine_integers;
-
-/* target.c: what an attack sees. `gradients`: the quantized model that the engine was lowered from,
- * for straight-through gradients; NULL: none. */
-int32_t ar_target_from_engine(advrob_engine *engine, advrob_model *gradients, advrob_target **out);
 
 #endif

@@ -1,7 +1,7 @@
 /* Exact simulation: the engine's own integers inside the fake-quantized forward of the model that
  * it is lowered from. Values at quantization points and logits are the engine's, to the bit; floats
  * run beside them for what the way back needs (masks, choices of poolings). */
-#include "engine.h"
+#include "lower.h"
 #include "model/program.h"
 
 typedef struct exact {

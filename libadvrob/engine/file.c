@@ -2,13 +2,12 @@
  * what does not depend on the machine. */
 #include <math.h>
 #include <string.h>
-#include <zlib.h>
 
 #include "engine.h"
 
 static const char magic[8] = "ADVROBQ";
 /* LEAST_LAYER: bytes of a layer without arrays, and of its value. */
-enum { VERSION = 1, HEADER = 24, MOST_LAYERS = AR_MAX_NODES, LEAST_LAYER = AR_NAME_SIZE + 104 };
+enum { VERSION = 1, HEADER = 24, MOST_LAYERS = 4096, LEAST_LAYER = AR_LAYER_NAME + 104 };
 
 /* ---- Numbers as bytes, both ways ---- */
 
@@ -133,7 +132,7 @@ int32_t ar_engine_save(const advrob_engine *engine, const char *path) {
         if (engine->layers[i].kind == AR_LAYER_GEMM) pass_arrays(&s, &engine->layers[i]);
     }
     AR_TRY(ar_buffer_status(&body));
-    uint32_t version = VERSION, crc = (uint32_t)crc32_z(0, (const Bytef *)body.data, body.length);
+    uint32_t version = VERSION, crc = ar_crc32((const uint8_t *)body.data, body.length);
     uint64_t size = HEADER + body.length;
     char word[8];
     memcpy(word, magic, sizeof word);
@@ -194,7 +193,7 @@ static int32_t read_header(reader *r, size_t size) {
         return ar_error(ADVROB_E_FORMAT,
                         "%.200s: %zu bytes, expected %llu: the file is cut or has bytes to spare",
                         r->name, size, (unsigned long long)told);
-    if (crc != (uint32_t)crc32_z(0, r->s.data, r->s.left))
+    if (crc != ar_crc32(r->s.data, r->s.left))
         return ar_error(ADVROB_E_FORMAT, "%.200s: the checksum does not fit: the file is damaged",
                         r->name);
     return ADVROB_OK;
@@ -218,65 +217,90 @@ static bool same_shape(ar_shape a, ar_shape b) {
     return a.c == b.c && a.h == b.h && a.w == b.w;
 }
 
-/* What a layer reads is there, and what it makes has the shape that its kind gives. `made`: values
- * so far. */
-static int32_t check_layer(const reader *r, int32_t i, int32_t made) {
-    int32_t status = ADVROB_OK;
-    const advrob_engine *e = r->engine;
-    ar_engine_layer *layer = &e->layers[i];
-    const bool last = i == e->layer_count - 1;
-    ar_shape out = layer->out;
+/* The kind is known and what the layer reads is there. `made`: values so far. */
+static int32_t check_links(const reader *r, int32_t i, int32_t made) {
+    const ar_engine_layer *layer = &r->engine->layers[i];
+    const bool last = i == r->engine->layer_count - 1;
+    const bool pair = layer->kind == AR_LAYER_ADD || layer->kind == AR_LAYER_CONCAT;
     if (layer->kind < 0 || layer->kind >= AR_LAYER_KINDS)
         return refuse_layer(r, i, "the kind", layer->kind, "a known one");
     if (memchr(layer->name, 0, sizeof layer->name) == NULL)
         return refuse_layer(r, i, "the name's length", sizeof layer->name, "less");
     if (layer->input < 0 || layer->input >= made)
         return refuse_layer(r, i, "the input", layer->input, "a value made before");
-    if (layer->residual < -1 || layer->residual >= made)
-        return refuse_layer(r, i, "the residual", layer->residual, "-1 or a value made before");
+    if (layer->residual < -1 || layer->residual >= made || (pair && layer->residual < 0))
+        return refuse_layer(r, i, "the residual", layer->residual,
+                            pair ? "a value made before" : "-1 or a value made before");
     if (layer->output != (last ? -1 : made))
         return refuse_layer(r, i, "the output", layer->output, last ? "-1" : "the next value");
     if (last && layer->kind != AR_LAYER_GEMM)
         return refuse_layer(r, i, "the last layer's kind", layer->kind, "a gemm");
     if (ar_shape_check("engine layer", layer->out) < 0)
         return refuse_layer(r, i, "the output's number of channels", layer->out.c, "a shape");
-    layer->in = e->values[layer->input].shape;
-    if (layer->kind == AR_LAYER_GEMM || layer->kind == AR_LAYER_MAX_POOL) {
-        char where[256];
-        ar_format(where, sizeof where, "%.200s, layer %d", r->name, i);
-        AR_TRY(ar_window_infer(where, &layer->window, &layer->in, &out));
-        if (layer->kind == AR_LAYER_MAX_POOL) out.c = layer->in.c;
-        if (layer->kind == AR_LAYER_MAX_POOL &&
-            (layer->window.dilation[0] != 1 || layer->window.dilation[1] != 1 ||
-             2 * layer->window.padding[0] > layer->window.kernel[0] ||
-             2 * layer->window.padding[1] > layer->window.kernel[1]))
-            return refuse_layer(r, i, "the padding", layer->window.padding[0],
-                                "at most half of the window");
-        if (ar_window_check_lists(&layer->window, &out) < 0)
-            return refuse_layer(r, i, "the window's height", layer->window.kernel[0],
-                                "fewer taps and places");
-    } else {
-        const int64_t channels =
-            layer->kind == AR_LAYER_ADD ? layer->in.c
-            : layer->window.before < 0 || layer->window.after < 0
-                ? -1
-                : (int64_t)layer->in.c + layer->window.before + layer->window.after;
-        out = layer->in;
-        out.c = channels > AR_MAX_DIM ? -1 : (int32_t)channels;
+    return ADVROB_OK;
+}
+
+/* What a window makes of its input. */
+static int32_t slide(const reader *r, int32_t i, ar_shape *out) {
+    int32_t status = ADVROB_OK;
+    const ar_engine_layer *layer = &r->engine->layers[i];
+    const ar_attributes *window = &layer->window;
+    char where[256];
+    ar_format(where, sizeof where, "%.200s, layer %d", r->name, i);
+    *out = layer->out;
+    AR_TRY(ar_window_infer(where, window, &layer->in, out));
+    if (layer->kind != AR_LAYER_GEMM) {
+        out->c = layer->in.c;
+        for (int32_t axis = 0; axis < 2; axis++)
+            if (window->dilation[axis] != 1)
+                return refuse_layer(r, i, "a pooling's dilation", window->dilation[axis], "1");
     }
+    if (ar_window_check_lists(window, out) < 0)
+        return refuse_layer(r, i, "the window's height", window->kernel[0],
+                            "fewer taps and places");
+out:
+    return status < 0 ? ADVROB_E_FORMAT : status;
+}
+
+/* What the layer makes has the shape that its kind gives. */
+static int32_t check_layer(const reader *r, int32_t i, int32_t made) {
+    int32_t status = ADVROB_OK;
+    const advrob_engine *e = r->engine;
+    ar_engine_layer *layer = &e->layers[i];
+    const bool last = i == e->layer_count - 1;
+    AR_TRY(check_links(r, i, made));
+    layer->in = e->values[layer->input].shape;
+    const ar_shape *other = layer->residual < 0 ? NULL : &e->values[layer->residual].shape;
+    ar_shape out = layer->in;
+    int64_t channels = layer->in.c;
+    if (layer->kind == AR_LAYER_PAD) {
+        if (layer->window.before < 0 || layer->window.after < 0)
+            return refuse_layer(r, i, "the number of channels before or after",
+                                layer->window.before, "0 or more");
+        channels += (int64_t)layer->window.before + layer->window.after;
+    } else if (layer->kind == AR_LAYER_CONCAT) {
+        if (other->h != out.h || other->w != out.w)
+            return refuse_layer(r, i, "the height of what is joined", other->h, "the input's");
+        channels += other->c;
+    } else if (layer->kind != AR_LAYER_ADD) {
+        AR_TRY(slide(r, i, &out));
+        channels = out.c;
+    }
+    out.c = channels > AR_MAX_DIM ? -1 : (int32_t)channels;
     if (!same_shape(out, layer->out) || (!last && !same_shape(out, e->values[layer->output].shape)))
         return refuse_layer(r, i, "the output's number of values", ar_shape_count(layer->out),
                             "what the layer makes");
-    if ((layer->kind == AR_LAYER_ADD && layer->residual < 0) ||
-        (layer->residual >= 0 &&
-         (last || !same_shape(e->values[layer->residual].shape, layer->out))))
+    if (other != NULL && layer->kind != AR_LAYER_CONCAT && (last || !same_shape(*other, out)))
         return refuse_layer(r, i, "the residual", layer->residual, "a value of the output's shape");
-    const bool computes = layer->kind == AR_LAYER_GEMM || layer->kind == AR_LAYER_ADD;
-    if (computes && !last &&
+    /* Codes that pass on are no more than the next layer's sums were proven for. */
+    const bool passes = layer->kind == AR_LAYER_MAX_POOL || layer->kind == AR_LAYER_PAD;
+    if (passes && e->values[layer->output].high < e->values[layer->input].high)
+        return refuse(r, "a value's largest code", e->values[layer->output].high, "the input's");
+    if (!passes && !last &&
         (layer->low < 0 || layer->high > e->values[layer->output].high || layer->low > layer->high))
         return refuse_layer(r, i, "the lowest code", layer->low, "codes of the output");
 out:
-    return status < 0 ? ADVROB_E_FORMAT : status;
+    return status;
 }
 
 static int32_t read_gemm(reader *r, int32_t i) {

@@ -3,8 +3,12 @@
 #include <math.h>
 #include <string.h>
 
-#include "engine.h"
+#include "lower.h"
 #include "model/program.h"
+
+_Static_assert(AR_LAYER_NAME == AR_NAME_SIZE, "layers bear their nodes' names");
+
+static const ar_option_table no_options = {NULL, 0, 0};
 
 typedef struct lowering {
     advrob_model *model;
@@ -214,6 +218,42 @@ out:
     return status;
 }
 
+static int32_t lower_avg_pool(lowering *l, const ar_step *step, ar_engine_layer *layer) {
+    int32_t status = ADVROB_OK;
+    layer->kind = AR_LAYER_AVG_POOL;
+    AR_TRY(add_value(l, step->value, layer->out, l->engine->layer_count));
+    layer->output = l->value[step->value];
+    layer->high = l->engine->values[layer->output].high;
+out:
+    return status;
+}
+
+/* Inputs of other scales than the output's are requantised; without a quantization point they have
+ * one scale already. */
+static int32_t lower_concat(lowering *l, const ar_step *step, ar_engine_layer *layer) {
+    int32_t status = ADVROB_OK;
+    advrob_engine *engine = l->engine;
+    const ar_node *node = &l->model->nodes[step->node];
+    layer->residual = l->value[node->inputs[1]];
+    if (layer->residual < 0 || l->mean[node->inputs[1]] || is_flat(l, node->inputs[1]))
+        return unsupported(node, "joins a value that is no codes");
+    const ar_engine_value *a = &engine->values[layer->input];
+    engine->values[layer->residual].last = engine->layer_count;
+    if (node->output.bits > 0) {
+        layer->kind = AR_LAYER_CONCAT;
+        AR_TRY(add_value(l, step->value, layer->out, engine->layer_count));
+        layer->output = l->value[step->value];
+    } else {
+        const ar_engine_value *b = &engine->values[layer->residual];
+        if (a->scale != b->scale || a->zero != b->zero || a->high != b->high)
+            return unsupported(node, "joins codes of two scales and has no quantization point");
+        pass_on(l, step, layer, AR_LAYER_CONCAT);
+    }
+    layer->high = engine->values[layer->output].high;
+out:
+    return status;
+}
+
 static int32_t lower_step(lowering *l, int32_t s) {
     int32_t status = ADVROB_OK;
     const ar_step *step = &l->program->steps[s];
@@ -269,6 +309,10 @@ static int32_t lower_step(lowering *l, int32_t s) {
         pass_on(l, step, layer, AR_LAYER_MAX_POOL);
     } else if (strcmp(node->op->name, "add") == 0 && !last) {
         AR_TRY(lower_add(l, step, layer));
+    } else if (strcmp(node->op->name, "avg_pool") == 0 && !last && !step->relu) {
+        AR_TRY(lower_avg_pool(l, step, layer));
+    } else if (strcmp(node->op->name, "concat") == 0 && !last && !step->relu) {
+        AR_TRY(lower_concat(l, step, layer));
     } else if (strcmp(node->op->name, "pad_channels") == 0 && !last && !step->relu) {
         pass_on(l, step, layer, AR_LAYER_PAD);
     } else {
@@ -335,10 +379,14 @@ out:
     return status;
 }
 
-int32_t ar_engine_create(advrob_model *model, advrob_engine **out) {
+int32_t ar_engine_create(advrob_model *model, const advrob_options *options, advrob_engine **out) {
+    int32_t status = ADVROB_OK;
+    const ar_option_scope scope = {"", &no_options};
     ar_program *program = NULL;
-    int32_t status = ar_program_create(model, ar_model_output(model), false, &program);
-    if (status >= 0) status = ar_engine_lower(program, NULL, out);
+    AR_TRY(ar_options_check(options, "engine", &scope, 1));
+    AR_TRY(ar_program_create(model, ar_model_output(model), false, &program));
+    AR_TRY(ar_engine_lower(program, NULL, out));
+out:
     ar_program_destroy(program);
     return status;
 }

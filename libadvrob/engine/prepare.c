@@ -1,4 +1,5 @@
 /* What an engine needs on this machine: index lists, packed weights, one plan of memory. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,6 +24,7 @@ static int32_t list_taps(const ar_engine_layer *layer, int32_t y, int32_t x, ar_
     const ar_attributes *a = &layer->window;
     const int32_t q = quads(layer->in);
     int32_t y0, y1, x0, x1, count = 0;
+    if (layer->stem > 0) return ar_stem_list(layer, y, x, out);
     ar_window_range(a, 0, y, layer->in.h, &y0, &y1);
     ar_window_range(a, 1, x, layer->in.w, &x0, &x1);
     const int32_t side = a->dilation[1] == 1 ? x1 - x0 : 1; /* taps of one segment */
@@ -40,6 +42,7 @@ static int32_t list_taps(const ar_engine_layer *layer, int32_t y, int32_t x, ar_
 static int32_t prepare_lists(advrob_engine *engine, ar_engine_layer *layer) {
     int32_t status = ADVROB_OK, count = 0, p = 0;
     const int32_t pixels = ar_shape_pixels(layer->out);
+    layer->stem = ar_stem_quads(layer);
     AR_TRY(take(engine, (size_t)pixels + 1, sizeof(int32_t), &layer->first));
     for (int32_t y = 0; y < layer->out.h; y++)
         for (int32_t x = 0; x < layer->out.w; x++) {
@@ -70,12 +73,33 @@ out:
     return status;
 }
 
+/* By the rule of the slots, for every code that there is. */
+static int32_t prepare_tables(advrob_engine *engine, ar_engine_layer *layer) {
+    int32_t status = ADVROB_OK;
+    const ar_engine_value *out = &engine->values[layer->output];
+    AR_TRY(take(engine, 2, 256, &layer->tables));
+    for (int32_t k = 0; k < 2; k++) {
+        const ar_engine_value *in = &engine->values[k == 0 ? layer->input : layer->residual];
+        const float scale = in->scale / out->scale;
+        for (int32_t code = 0; code < 256; code++) {
+            const float v = (float)(code - in->zero) * scale;
+            const float q = rintf(v) + (float)out->zero;
+            layer->tables[k * 256 + code] =
+                (uint8_t)fminf(fmaxf(q, (float)layer->low), (float)layer->high);
+        }
+    }
+out:
+    return status;
+}
+
 /* Weights in the order of the lists, packed; biases and scales filled up to blocks of 4. */
 static int32_t prepare_gemm(advrob_engine *engine, ar_engine_layer *layer) {
     int32_t status = ADVROB_OK;
     const ar_kernels *kernels = engine->ctx->kernels;
     const int32_t outputs = layer->out.c, padded = (outputs + 3) / 4 * 4, q = quads(layer->in);
-    const int32_t taps = layer->window.kernel[0] * layer->window.kernel[1], rows = taps * q;
+    const int32_t wide = layer->window.kernel[1], taps = layer->window.kernel[0] * wide;
+    const int32_t rows = layer->stem > 0 ? layer->window.kernel[0] * layer->stem : taps * q;
+    const int32_t high = engine->values[layer->input].high;
     void *block = NULL;
     size_t bytes = 0;
     if (!ar_mul((size_t)outputs * 4, (size_t)rows, &bytes))
@@ -84,11 +108,15 @@ static int32_t prepare_gemm(advrob_engine *engine, ar_engine_layer *layer) {
     int8_t *w = block;
     for (int32_t o = 0; o < outputs; o++)
         for (int32_t c = 0; c < layer->in.c; c++)
-            for (int32_t t = 0; t < taps; t++)
-                w[((int64_t)o * rows + t * q + c / 4) * 4 + c % 4] =
+            for (int32_t t = 0; t < taps; t++) {
+                const int32_t at = layer->stem > 0
+                                       ? t / wide * layer->stem * 4 + t % wide * layer->in.c + c
+                                       : t * q * 4 + c;
+                w[(int64_t)o * rows * 4 + at] =
                     layer->weights[((int64_t)o * layer->in.c + c) * taps + t];
-    AR_TRY(take(engine, kernels->qgemm_size(outputs, rows, layer->narrow), 1, &layer->packed));
-    kernels->qgemm_pack(outputs, rows, layer->narrow, w, layer->packed);
+            }
+    AR_TRY(take(engine, kernels->qgemm_size(outputs, rows, high), 1, &layer->packed));
+    kernels->qgemm_pack(outputs, rows, high, w, layer->packed);
     AR_TRY(take(engine, (size_t)padded, sizeof(float), &layer->scale_padded));
     memcpy(layer->scale_padded, layer->scale, sizeof(float) * (size_t)outputs);
     AR_TRY(take(engine, (size_t)padded * (size_t)layer->classes, sizeof(int32_t),
@@ -133,22 +161,23 @@ static int32_t plan(advrob_engine *engine) {
     }
     const ar_engine_layer *last = &engine->layers[engine->layer_count - 1];
     engine->sums = end;
-    engine->room = end + (size_t)ar_shape_pixels(last->out) * (size_t)quads(last->out) * 4 *
+    engine->stem = end + (size_t)ar_shape_pixels(last->out) * (size_t)quads(last->out) * 4 *
                              AR_MAX_LANES * sizeof(int32_t);
+    engine->room = engine->stem;
+    for (int32_t i = 0; i < engine->layer_count; i++) { /* one after the other at the same place */
+        const size_t bytes = ar_stem_bytes(&engine->layers[i]);
+        if (engine->stem + bytes > engine->room) engine->room = engine->stem + bytes;
+    }
     return ADVROB_OK;
 }
 
-int32_t ar_engine_check_sums(const advrob_engine *engine, ar_engine_layer *layer) {
+int32_t ar_engine_check_sums(const advrob_engine *engine, const ar_engine_layer *layer) {
     const int64_t per = (int64_t)layer->in.c * layer->window.kernel[0] * layer->window.kernel[1];
     const int32_t high = engine->values[layer->input].high;
-    int32_t largest = 0;
     for (int32_t o = 0; o < layer->out.c; o++) {
         int64_t reach = 0, bias = 0;
-        for (int64_t i = 0; i < per; i++) {
-            const int32_t w = abs(layer->weights[o * per + i]);
-            reach += w;
-            largest = w > largest ? w : largest;
-        }
+        for (int64_t i = 0; i < per; i++)
+            reach += abs(layer->weights[o * per + i]);
         for (int32_t k = 0; k < layer->classes; k++) {
             const int64_t b = llabs(layer->bias[(int64_t)k * layer->out.c + o]);
             bias = b > bias ? b : bias;
@@ -159,7 +188,6 @@ int32_t ar_engine_check_sums(const advrob_engine *engine, ar_engine_layer *layer
                             "engine: layer %s, output %d: sums reach %lld, expected less than 2^31",
                             layer->name, o, (long long)reach);
     }
-    layer->narrow = 2 * high * largest <= INT16_MAX;
     return ADVROB_OK;
 }
 
@@ -186,8 +214,10 @@ int32_t ar_engine_prepare(advrob_engine *engine) {
     AR_TRY(prepare_bytes(engine));
     for (int32_t i = 0; i < engine->layer_count; i++) {
         ar_engine_layer *layer = &engine->layers[i];
-        if (layer->kind == AR_LAYER_GEMM || layer->kind == AR_LAYER_MAX_POOL)
+        if (layer->kind == AR_LAYER_GEMM || layer->kind == AR_LAYER_MAX_POOL ||
+            layer->kind == AR_LAYER_AVG_POOL)
             AR_TRY(prepare_lists(engine, layer));
+        if (layer->kind == AR_LAYER_CONCAT) AR_TRY(prepare_tables(engine, layer));
         if (layer->kind == AR_LAYER_GEMM) AR_TRY(prepare_gemm(engine, layer));
     }
     AR_TRY(plan(engine));

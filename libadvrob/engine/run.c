@@ -1,7 +1,6 @@
 /* Running an engine: tiles of images, each through all layers in a room of its own. */
 #include "engine.h"
 
-#include <math.h>
 #include <string.h>
 
 int32_t ar_engine_room_take(advrob_engine *engine, ar_engine_room **out) {
@@ -33,13 +32,21 @@ static uint8_t *codes(const advrob_engine *engine, const ar_engine_room *room, i
 
 static void run_gemm(const advrob_engine *engine, ar_engine_room *room,
                      const ar_engine_layer *layer, int32_t lanes) {
-    const int32_t taps = layer->window.kernel[0] * layer->window.kernel[1];
+    const int32_t *kernel = layer->window.kernel;
+    const uint8_t *x = codes(engine, room, layer->input);
+    int32_t rows = kernel[0] * kernel[1] * ((layer->in.c + 3) / 4);
+    if (layer->stem > 0) {
+        uint8_t *tile = room->memory + engine->stem;
+        ar_stem_gather(layer, engine->ctx->kernels, lanes, x, tile);
+        x = tile;
+        rows = kernel[0] * layer->stem;
+    }
     ar_qgemm call = {.lanes = lanes,
                      .pixels = ar_shape_pixels(layer->out),
                      .outputs = layer->out.c,
-                     .rows = taps * ((layer->in.c + 3) / 4),
-                     .narrow = layer->narrow,
-                     .x = codes(engine, room, layer->input),
+                     .rows = rows,
+                     .x_high = engine->values[layer->input].high,
+                     .x = x,
                      .w = layer->packed,
                      .first = layer->first,
                      .segments = layer->segments,
@@ -75,45 +82,71 @@ static void run_max_pool(const advrob_engine *engine, ar_engine_room *room,
     engine->ctx->kernels->qmax_pool(&call);
 }
 
+static void run_avg_pool(const advrob_engine *engine, ar_engine_room *room,
+                         const ar_engine_layer *layer, int32_t lanes) {
+    const ar_engine_value *in = &engine->values[layer->input];
+    const ar_engine_value *out = &engine->values[layer->output];
+    const int32_t taps = layer->window.kernel[0] * layer->window.kernel[1];
+    ar_qmean call = {.pool = {.lanes = lanes,
+                              .quads = (layer->in.c + 3) / 4,
+                              .pixels_out = ar_shape_pixels(layer->out),
+                              .first = layer->first,
+                              .index = layer->pool_index,
+                              .x = codes(engine, room, layer->input),
+                              .y = codes(engine, room, layer->output)},
+                     .channels = layer->in.c,
+                     .x_zero = in->zero,
+                     .zero = out->zero,
+                     .low = layer->low,
+                     .high = layer->high,
+                     .scale = (float)((double)in->scale / taps / (double)out->scale)};
+    engine->ctx->kernels->qavg_pool(&call);
+}
+
+static void run_concat(const advrob_engine *engine, ar_engine_room *room,
+                       const ar_engine_layer *layer, int32_t lanes) {
+    ar_qjoin call = {.lanes = lanes,
+                     .pixels = ar_shape_pixels(layer->out),
+                     .channels = {layer->in.c, layer->out.c - layer->in.c},
+                     .x = {codes(engine, room, layer->input), codes(engine, room, layer->residual)},
+                     .table = {layer->tables, layer->tables + 256},
+                     .y = codes(engine, room, layer->output)};
+    engine->ctx->kernels->qconcat(&call);
+}
+
 /* By the same rule as a layer's residual, with the input's code for the sum. */
 static void run_add(const advrob_engine *engine, ar_engine_room *room, const ar_engine_layer *layer,
                     int32_t lanes) {
     const ar_engine_value *a = &engine->values[layer->input];
     const ar_engine_value *b = &engine->values[layer->residual];
     const ar_engine_value *out = &engine->values[layer->output];
-    const uint8_t *x = codes(engine, room, layer->input);
-    const uint8_t *r = codes(engine, room, layer->residual);
-    uint8_t *y = codes(engine, room, layer->output);
-    const float by_x = a->scale / out->scale, by_r = b->scale / out->scale;
-    const float low = (float)layer->low, high = (float)layer->high, zero = (float)out->zero;
-    const int32_t a_zero = a->zero, b_zero = b->zero;
-    const int64_t n = (int64_t)ar_shape_pixels(layer->out) * ((layer->out.c + 3) / 4) * lanes * 4;
-    for (int64_t i = 0; i < n; i++) {
-        float v = (float)(x[i] - a_zero) * by_x;
-        v = v + (float)(r[i] - b_zero) * by_r;
-        float q = rintf(v) + zero;
-        q = q > low ? q : low;
-        y[i] = (uint8_t)(q < high ? q : high);
-    }
+    const ar_qadd call = {.n = (int64_t)ar_shape_pixels(layer->out) * ((layer->out.c + 3) / 4) *
+                               lanes * 4,
+                          .a = codes(engine, room, layer->input),
+                          .b = codes(engine, room, layer->residual),
+                          .a_zero = a->zero,
+                          .b_zero = b->zero,
+                          .a_scale = a->scale / out->scale,
+                          .b_scale = b->scale / out->scale,
+                          .zero = out->zero,
+                          .low = layer->low,
+                          .high = layer->high,
+                          .y = codes(engine, room, layer->output)};
+    engine->ctx->kernels->qadd(&call);
 }
 
 /* New channels hold the code of 0. */
 static void run_pad(const advrob_engine *engine, ar_engine_room *room, const ar_engine_layer *layer,
                     int32_t lanes) {
-    const uint8_t *x = codes(engine, room, layer->input);
-    uint8_t *y = codes(engine, room, layer->output);
-    const int32_t before = layer->window.before, channels = layer->in.c;
-    const int32_t from = (channels + 3) / 4, to = (layer->out.c + 3) / 4;
-    const int32_t zero = engine->values[layer->output].zero;
-    for (int32_t p = 0; p < ar_shape_pixels(layer->out); p++)
-        for (int32_t c = 0; c < to * 4; c++) {
-            uint8_t *out = y + ((int64_t)p * to + c / 4) * lanes * 4 + c % 4;
-            const int32_t k = c - before;
-            const bool kept = k >= 0 && k < channels;
-            const uint8_t *in = kept ? x + ((int64_t)p * from + k / 4) * lanes * 4 + k % 4 : x;
-            for (int32_t l = 0; l < lanes; l++)
-                out[l * 4] = kept ? in[l * 4] : (uint8_t)(c < layer->out.c ? zero : 0);
-        }
+    const ar_qpad call = {.lanes = lanes,
+                          .pixels = ar_shape_pixels(layer->out),
+                          .channels = layer->in.c,
+                          .before = layer->window.before,
+                          .channels_out = layer->out.c,
+                          .fill = engine->values[layer->output].zero,
+                          .x = codes(engine, room, layer->input),
+                          .y = codes(engine, room, layer->output)};
+    engine->ctx->kernels->qpad(&call);
 }
 
 /* Sums [pixels][outputs][lanes] times their scales to logits [count][outputs][pixels]. */
@@ -144,18 +177,38 @@ static void load_bytes(const advrob_engine *engine, ar_engine_room *room, int32_
         }
 }
 
+void ar_engine_run_layer(const advrob_engine *engine, ar_engine_room *room, int32_t i,
+                         int32_t lanes) {
+    const ar_engine_layer *layer = &engine->layers[i];
+    if (layer->kind == AR_LAYER_GEMM)
+        run_gemm(engine, room, layer, lanes);
+    else if (layer->kind == AR_LAYER_MAX_POOL)
+        run_max_pool(engine, room, layer, lanes);
+    else if (layer->kind == AR_LAYER_AVG_POOL)
+        run_avg_pool(engine, room, layer, lanes);
+    else if (layer->kind == AR_LAYER_CONCAT)
+        run_concat(engine, room, layer, lanes);
+    else if (layer->kind == AR_LAYER_PAD)
+        run_pad(engine, room, layer, lanes);
+    else
+        run_add(engine, room, layer, lanes);
+}
+
 static void run_layers(const advrob_engine *engine, ar_engine_room *room, int32_t lanes) {
-    for (int32_t i = 0; i < engine->layer_count; i++) {
-        const ar_engine_layer *layer = &engine->layers[i];
-        if (layer->kind == AR_LAYER_GEMM)
-            run_gemm(engine, room, layer, lanes);
-        else if (layer->kind == AR_LAYER_MAX_POOL)
-            run_max_pool(engine, room, layer, lanes);
-        else if (layer->kind == AR_LAYER_PAD)
-            run_pad(engine, room, layer, lanes);
-        else
-            run_add(engine, room, layer, lanes);
-    }
+    for (int32_t i = 0; i < engine->layer_count; i++)
+        ar_engine_run_layer(engine, room, i, lanes);
+}
+
+/* An input of fewer than 8 bits has fewer codes than the slot, and the tables of bytes, make. */
+static void limit_codes(const advrob_engine *engine, ar_engine_room *room, int32_t lanes) {
+    const ar_engine_value *input = &engine->values[0];
+    const uint8_t high = (uint8_t)input->high;
+    uint8_t *x = codes(engine, room, 0);
+    if (high == 255) return;
+    const int64_t n =
+        (int64_t)ar_shape_pixels(input->shape) * ((input->shape.c + 3) / 4) * 4 * lanes;
+    for (int64_t i = 0; i < n; i++)
+        x[i] = x[i] < high ? x[i] : high;
 }
 
 void ar_engine_run_layers(const advrob_engine *engine, uint8_t *memory, int32_t lanes,
@@ -163,6 +216,7 @@ void ar_engine_run_layers(const advrob_engine *engine, uint8_t *memory, int32_t 
     ar_engine_room room = {.memory = memory};
     engine->ctx->kernels->qload(lanes, count, engine->shape.c, ar_shape_pixels(engine->shape), x,
                                 engine->input_scale, engine->input_zero, codes(engine, &room, 0));
+    limit_codes(engine, &room, lanes);
     run_layers(engine, &room, lanes);
 }
 
@@ -194,6 +248,7 @@ static int32_t run_piece(void *arg, int64_t piece, int32_t worker) {
     if (status < 0) return status;
     if (job->bytes != NULL) {
         load_bytes(job->engine, room, job->tile, count, job->bytes + at);
+        limit_codes(job->engine, room, job->tile);
         run_layers(job->engine, room, job->tile);
         store_logits(job->engine, room, job->tile, count, logits);
     } else {

@@ -1,6 +1,6 @@
 /* The engine as attacks see it: its own logits, and the gradients of the quantized model that it
  * was lowered from, or none. */
-#include "engine.h"
+#include "lower.h"
 
 typedef struct engine_parts {
     advrob_engine *engine;

@@ -1,9 +1,11 @@
 /* The tables: one per level, constant, so that choosing one needs no start-up and no lock. A level
- * that lacks a slot of its own names the one below. */
+ * that lacks a slot of its own names the one below. The inference-only library has the integer
+ * slots alone. */
 #include "kernel/levels.h"
 
 static const ar_kernels reference = {
     .name = "portable",
+#ifndef AR_ENGINE_ALONE
     .gemm_block = AR_GEMM_BLOCK_C,
     .gemm = ar_gemm_f32_c,
     .winograd = ar_winograd_f32_c,
@@ -30,12 +32,18 @@ static const ar_kernels reference = {
     .load = ar_load_f32_c,
     .store = ar_store_f32_c,
     .sgd = ar_sgd_f32_c,
+    .fma = ar_fma_f32_c,
+#endif
     .qgemm_size = ar_qgemm_size_c,
     .qgemm_pack = ar_qgemm_pack_c,
     .qgemm = ar_qgemm_c,
     .qmax_pool = ar_qmax_pool_c,
+    .qavg_pool = ar_qavg_pool_c,
+    .qconcat = ar_qconcat_c,
+    .qadd = ar_qadd_c,
+    .qpad = ar_qpad_c,
+    .qrows = ar_qrows_c,
     .qload = ar_qload_c,
-    .fma = ar_fma_f32_c,
 };
 
 #if defined(AR_HAVE_CBLAS) && !defined(AR_REAL_IS_DOUBLE)
@@ -73,6 +81,11 @@ static const ar_kernels reference_cblas = {
     .qgemm_pack = ar_qgemm_pack_c,
     .qgemm = ar_qgemm_c,
     .qmax_pool = ar_qmax_pool_c,
+    .qavg_pool = ar_qavg_pool_c,
+    .qconcat = ar_qconcat_c,
+    .qadd = ar_qadd_c,
+    .qpad = ar_qpad_c,
+    .qrows = ar_qrows_c,
     .qload = ar_qload_c,
     .fma = ar_fma_f32_c,
 };
@@ -81,6 +94,7 @@ static const ar_kernels reference_cblas = {
 #if defined(AR_HAVE_AVX2) && !defined(AR_REAL_IS_DOUBLE)
 static const ar_kernels avx2 = {
     .name = "avx2",
+#ifndef AR_ENGINE_ALONE
     .gemm_block = AR_GEMM_BLOCK_AVX2,
     .gemm = ar_gemm_f32_avx2,
     .winograd_channels = 12, /* 1.4 times direct's speed, on 3 x 3 pixels and more */
@@ -108,12 +122,18 @@ static const ar_kernels avx2 = {
     .load = ar_load_f32_avx2,
     .store = ar_store_f32_avx2,
     .sgd = ar_sgd_f32_avx2,
+    .fma = ar_fma_f32_avx2,
+#endif
     .qgemm_size = ar_qgemm_size_avx2,
     .qgemm_pack = ar_qgemm_pack_avx2,
     .qgemm = ar_qgemm_avx2,
     .qmax_pool = ar_qmax_pool_avx2,
+    .qavg_pool = ar_qavg_pool_c,
+    .qconcat = ar_qconcat_c,
+    .qadd = ar_qadd_avx2,
+    .qpad = ar_qpad_avx2,
+    .qrows = ar_qrows_avx2,
     .qload = ar_qload_avx2,
-    .fma = ar_fma_f32_avx2,
 };
 #endif
 

@@ -204,12 +204,12 @@ typedef struct ar_norm_call {
  *     y[p][o][l] = clamp(rint(v) + zero, low, high)
  *
  * Each operation on floats is rounded once, in the order written, and rint takes ties to even: the
- * same bits at all levels. low <= high are codes, |zero| is below 2^22. Outputs are cut into blocks
- * of 4, the last filled up with weights of 0; bias (each of its rows), scale and sums have as many;
- * y's channels past the last are 0. */
+ * same bits at all levels. low <= high are codes, |zero| is at most 255. Outputs are cut into
+ * blocks of 4, the last filled up with weights of 0; bias (each of its rows), scale and sums have
+ * as many; y's channels past the last are 0. */
 typedef struct ar_qgemm {
     int32_t lanes, pixels, outputs, rows; /* rows: quads of one output's weights */
-    bool narrow;                          /* |x[0] w[0] + x[1] w[1]| of any codes fits int16 */
+    int32_t x_high;                       /* x's codes are 0 to this, 1 to 255 */
     const uint8_t *x;
     const void *w;        /* packed by table->qgemm_pack */
     const int32_t *first; /* [pixels + 1] */
@@ -232,6 +232,53 @@ typedef struct ar_qpool {
     const uint8_t *x;
     uint8_t *y;
 } ar_qpool;
+
+/* The sum of a window's codes, each less x_zero, so that padding adds nothing, by the rule of
+ * ar_qgemm:
+ *   a = sum of (x - x_zero)                                   in int32, which does not overflow
+ *   y = clamp(rint((float)a * scale) + zero, low, high)
+ * `scale` holds the window's divisor. y's channels past the last are 0. */
+typedef struct ar_qmean {
+    ar_qpool pool;
+    int32_t channels, x_zero, zero, low, high;
+    float scale;
+} ar_qmean;
+
+/* Two tiles as one: the channels of x[0], then those of x[1], each code by its tile's table. y's
+ * channels past the last are 0. */
+typedef struct ar_qjoin {
+    int32_t lanes, pixels, channels[2];
+    const uint8_t *x[2], *table[2]; /* table: [256] */
+    uint8_t *y;
+} ar_qjoin;
+
+/* The sum of two tiles of n bytes, a multiple of 32, by the rule of a gemm's residual:
+ * v = (float)(a - a_zero) * a_scale, v = v + (float)(b - b_zero) * b_scale,
+ * y = clamp(rint(v) + zero, low, high). */
+typedef struct ar_qadd {
+    int64_t n;
+    const uint8_t *a, *b;
+    int32_t a_zero, b_zero;
+    float a_scale, b_scale;
+    int32_t zero, low, high;
+    uint8_t *y;
+} ar_qadd;
+
+/* y's channels are `before` channels of code `fill`, x's, and more of `fill`. */
+typedef struct ar_qpad {
+    int32_t lanes, pixels, channels, before, channels_out, fill;
+    const uint8_t *x;
+    uint8_t *y;
+} ar_qpad;
+
+/* The taps of a window's row side by side, for each place of the window along a row of x [h][w]:
+ * y is [places][h][quads][lanes][4], of which byte tap * channels + c is x's channel c at column
+ * place * stride - padding + tap, 0 outside x and past the last tap. */
+typedef struct ar_qrows {
+    int32_t lanes, channels, h, w, places, taps, stride, padding, quads;
+    const uint8_t *x;
+    uint8_t *y;
+} ar_qrows;
 
 typedef struct ar_kernels {
     const char *name;
@@ -289,11 +336,17 @@ typedef struct ar_kernels {
     void (*sgd)(int64_t n, ar_real *w, ar_real *v, const ar_real *g, ar_real rate, ar_real momentum,
                 ar_real decay);
     /* Integers, the same bits at all levels. Weights [outputs][rows][4] to what qgemm takes, of
-     * qgemm_size bytes; `narrow` as there. */
-    size_t (*qgemm_size)(int32_t outputs, int32_t rows, bool narrow);
-    void (*qgemm_pack)(int32_t outputs, int32_t rows, bool narrow, const int8_t *w, void *packed);
+     * qgemm_size bytes; x_high as there. */
+    size_t (*qgemm_size)(int32_t outputs, int32_t rows, int32_t x_high);
+    void (*qgemm_pack)(int32_t outputs, int32_t rows, int32_t x_high, const int8_t *w,
+                       void *packed);
     void (*qgemm)(const ar_qgemm *call);
     void (*qmax_pool)(const ar_qpool *call);
+    void (*qavg_pool)(const ar_qmean *call);
+    void (*qconcat)(const ar_qjoin *call);
+    void (*qadd)(const ar_qadd *call);
+    void (*qpad)(const ar_qpad *call);
+    void (*qrows)(const ar_qrows *call);
     /* A tile of codes from floats [count][channels][pixels]: clamp(rint(x / scale[c]) + zero[c], 0,
      * 255), in double; lanes past count are 0. */
     void (*qload)(int32_t lanes, int32_t count, int32_t channels, int32_t pixels, const float *x,

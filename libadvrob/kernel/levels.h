@@ -38,10 +38,15 @@ void ar_store_f32_c(int32_t lanes, int32_t count, int32_t channels, int32_t pixe
                     const ar_real *tile, const ar_real *scale, float *x);
 void ar_sgd_f32_c(int64_t n, ar_real *w, ar_real *v, const ar_real *g, ar_real rate,
                   ar_real momentum, ar_real decay);
-size_t ar_qgemm_size_c(int32_t outputs, int32_t rows, bool narrow);
-void ar_qgemm_pack_c(int32_t outputs, int32_t rows, bool narrow, const int8_t *w, void *packed);
+size_t ar_qgemm_size_c(int32_t outputs, int32_t rows, int32_t x_high);
+void ar_qgemm_pack_c(int32_t outputs, int32_t rows, int32_t x_high, const int8_t *w, void *packed);
 void ar_qgemm_c(const ar_qgemm *call);
 void ar_qmax_pool_c(const ar_qpool *call);
+void ar_qavg_pool_c(const ar_qmean *call);
+void ar_qconcat_c(const ar_qjoin *call);
+void ar_qadd_c(const ar_qadd *call);
+void ar_qpad_c(const ar_qpad *call);
+void ar_qrows_c(const ar_qrows *call);
 void ar_qload_c(int32_t lanes, int32_t count, int32_t channels, int32_t pixels, const float *x,
                 const double *scale, const double *zero, uint8_t *tile);
 int64_t ar_fma_f32_c(int64_t rounds, ar_real *sum);
@@ -85,10 +90,14 @@ void ar_store_f32_avx2(int32_t lanes, int32_t count, int32_t channels, int32_t p
                        const ar_real *tile, const ar_real *scale, float *x);
 void ar_sgd_f32_avx2(int64_t n, ar_real *w, ar_real *v, const ar_real *g, ar_real rate,
                      ar_real momentum, ar_real decay);
-size_t ar_qgemm_size_avx2(int32_t outputs, int32_t rows, bool narrow);
-void ar_qgemm_pack_avx2(int32_t outputs, int32_t rows, bool narrow, const int8_t *w, void *packed);
+size_t ar_qgemm_size_avx2(int32_t outputs, int32_t rows, int32_t x_high);
+void ar_qgemm_pack_avx2(int32_t outputs, int32_t rows, int32_t x_high, const int8_t *w,
+                        void *packed);
 void ar_qgemm_avx2(const ar_qgemm *call);
 void ar_qmax_pool_avx2(const ar_qpool *call);
+void ar_qadd_avx2(const ar_qadd *call);
+void ar_qpad_avx2(const ar_qpad *call);
+void ar_qrows_avx2(const ar_qrows *call);
 void ar_qload_avx2(int32_t lanes, int32_t count, int32_t channels, int32_t pixels, const float *x,
                    const double *scale, const double *zero, uint8_t *tile);
 int64_t ar_fma_f32_avx2(int64_t rounds, ar_real *sum);

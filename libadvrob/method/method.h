@@ -40,6 +40,10 @@ int32_t ar_method_gradients(const advrob_model *model, const advrob_dataset *dat
                             int64_t batch, void (*each)(void *arg, const ar_real *gradient),
                             void *arg);
 
+/* score.c: an ar_accuracy_fn (compress/compress.h): under PGD-10 where epsilon is above 0. */
+int32_t ar_method_score(advrob_model *model, const advrob_dataset *data, double epsilon,
+                        double *score);
+
 int32_t ar_method_count(void);
 const ar_method *ar_method_at(int32_t index);
 int32_t ar_method_find(const char *name, const ar_method **out);

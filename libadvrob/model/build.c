@@ -29,19 +29,6 @@ static int32_t fill(const char *what, const ar_f64_array *values, size_t channel
     return ADVROB_OK;
 }
 
-int32_t ar_check_box(size_t channels, const double *low, const double *high, const double *unit) {
-    for (size_t c = 0; c < channels; c++) {
-        if (!(low[c] < high[c]) || !isfinite((float)low[c]) || !isfinite((float)high[c]))
-            return ar_error(ADVROB_E_RANGE,
-                            "box [%g, %g] of channel %zu, expected finite low < high", low[c],
-                            high[c], c);
-        if (!(unit[c] > 0) || !isfinite((float)unit[c]))
-            return ar_error(ADVROB_E_RANGE, "unit %g of channel %zu, expected a positive number",
-                            unit[c], c);
-    }
-    return ADVROB_OK;
-}
-
 int32_t ar_model_set_box(advrob_model *model, const ar_f64_array *low, const ar_f64_array *high,
                          const ar_f64_array *unit) {
     int32_t status = ADVROB_OK;

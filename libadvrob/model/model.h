@@ -107,8 +107,6 @@ int32_t ar_model_set_box(advrob_model *model, const ar_f64_array *low, const ar_
                          const ar_f64_array *unit);
 /* Whether all channels have one box, and units of 1. */
 bool ar_model_one_box(const advrob_model *model);
-/* E_RANGE unless low < high and unit > 0, all finite, in every channel. */
-int32_t ar_check_box(size_t channels, const double *low, const double *high, const double *unit);
 
 /* Draws all parameters: "he" (He et al. 2015: normal, variance 2 / fan_in, biases 0) or "pytorch"
  * (its layers' default: uniform in +-1 / sqrt(fan_in), weights and biases). */

@@ -109,6 +109,12 @@ extern const ar_option_table ar_profile_options;
 int32_t ar_report_profile(advrob_report *report, advrob_model *model,
                           const advrob_options *options);
 
+/* What quantization did to each layer, as rows (include/advrob/report.h). */
+extern const ar_option_table ar_quantization_options;
+int32_t ar_report_quantization(advrob_report *report, const advrob_model *model,
+                               advrob_model *quantized, const advrob_dataset *data,
+                               const advrob_options *options);
+
 /* A cell of text, quoted where it needs to be. */
 void ar_csv_text(ar_buffer *buffer, const char *text);
 

@@ -23,6 +23,9 @@ bool ar_shape_equal(ar_shape a, ar_shape b);
  * AR_MAX_VALUES. */
 int32_t ar_shape_check(const char *what, ar_shape shape);
 
+/* E_RANGE unless low < high and unit > 0, all finite, in every channel. */
+int32_t ar_check_box(size_t channels, const double *low, const double *high, const double *unit);
+
 struct advrob_tensor {
     advrob_context *ctx;
     int32_t dtype, rank;

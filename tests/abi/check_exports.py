@@ -41,16 +41,16 @@ def difference(title, wanted, found):
             [f'{title}: {name} is too much' for name in sorted(found - wanted)])
 
 
-def check_names(library, include):
+def check_names(library, include, listing):
     # Absolute symbols are the version nodes of the linker map.
     lines = output('nm', '-D', '-P', '--defined-only', library).splitlines()
     exported = {line.split()[0].split('@')[0] for line in lines if line.split()[1] != 'A'}
-    lines = LIST.read_text().split()
-    failures = difference('exports against exports.txt', set(lines), exported)
+    lines = listing.read_text().split()
+    failures = difference(f'exports against {listing.name}', set(lines), exported)
     failures += difference('exports against the headers',
                            set(declarations.functions(include)), exported)
     if lines != sorted(set(lines)):
-        failures.append('exports.txt is not sorted, or names something twice')
+        failures.append(f'{listing.name} is not sorted, or names something twice')
     return failures
 
 
@@ -60,12 +60,12 @@ def check_calls(library):
     return [f'calls {name}' for name in sorted(plain & BANNED)]
 
 
-def check_dynamic(library):
+def check_dynamic(library, soname):
     """soname, needed libraries and the flags of the dynamic section."""
     text = output('readelf', '-dW', library)
     failures = []
-    if re.findall(r'\(SONAME\).*\[(.*)\]', text) != [SONAME]:
-        failures.append(f'soname is not {SONAME}')
+    if re.findall(r'\(SONAME\).*\[(.*)\]', text) != [soname]:
+        failures.append(f'soname is not {soname}')
     others = [name for name in re.findall(r'\(NEEDED\).*\[(.*)\]', text) if not NEEDED.match(name)]
     failures += [f'needs {name}' for name in others if not BLAS.match(name)]
     if len([name for name in others if BLAS.match(name)]) > 1:
@@ -104,9 +104,9 @@ def check_static(archive):
     return failures
 
 
-def check(library, archive, include):
-    return (check_names(library, include) + check_calls(library) + check_dynamic(library) +
-            check_segments(library) + check_static(archive))
+def check(library, archive, include, listing=LIST, soname=SONAME):
+    return (check_names(library, include, listing) + check_calls(library) +
+            check_dynamic(library, soname) + check_segments(library) + check_static(archive))
 
 
 # Self-test: small libraries with one defect each.

@@ -10,15 +10,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-NAMES = '''advrob_context *ctx; advrob_dataset *train, *test; advrob_model *base, *small, *model, *quantized;
-advrob_options *o, *fit_options, *apgd, *square, *plot, *dashed, *check; advrob_compressor *prune, *quant;
-advrob_finetune *fit; advrob_engine *engine; advrob_attack *attack; advrob_target *target; advrob_report *r;
+NAMES = '''advrob_context *ctx; advrob_dataset *train, *test, *images; advrob_model *base, *small, *model, *quantized;
+advrob_options *o, *fit_options, *apgd, *square, *plot, *dashed, *check, *pgd; advrob_compressor *prune, *quant;
+advrob_finetune *fit; advrob_engine *engine; advrob_attack *attack; advrob_target *target; advrob_report *r, *report;
 int64_t n; int32_t shape[3]; const float *x, *pixels; float *logits, *adversarial; const int32_t *y;
 int32_t *predictions; const uint8_t *bytes; const char *captions; const double *sparsity, *clean, *clean_low;
-const double *clean_high, *robust_low, *robust_high;'''
+const double *clean_high, *robust_low, *robust_high; int judge;'''
 # A name that stands for something else in one file.
 ROBUST = {'docs/report.md': 'const double *robust;'}
-COMMAND = 'gcc -x c -std=c11 -Wall -Wextra -Werror -Wno-uninitialized -Wno-unused -fsyntax-only'.split()
+COMMAND = 'gcc -x c -std=c11 -Wall -Wextra -Werror -Wno-unused -Wno-unused-parameter -fsyntax-only'.split()
 
 
 def snippets(root):
@@ -31,9 +31,10 @@ def snippets(root):
 
 def failure(root, name, line, snippet):
     """What the compiler says of a snippet; '' for nothing."""
-    includes = ''.join(f'{text}\n' for text in snippet.splitlines() if text.startswith('#'))
-    body = ''.join('\n' if text.startswith('#') else f'{text}\n' for text in snippet.splitlines())
-    program = (f'{includes}#include <advrob/advrob.h>\n{NAMES} {ROBUST.get(name, "double robust;")}\n'
+    outside = re.compile(r'^(#.*?|static .*?^})$', re.M | re.S)  # inclusions and functions
+    body = outside.sub(lambda match: '\n' * match.group().count('\n'), snippet)
+    program = (f'#include <advrob/advrob.h>\n{NAMES} {ROBUST.get(name, "double robust;")}\n' +
+               ''.join(f'{match.group()}\n' for match in outside.finditer(snippet)) +
                f'void snippet(void);\nvoid snippet(void) {{\n#line {line} "{name}"\n{body}}}\n')
     done = subprocess.run([*COMMAND, '-I', root / 'include', '-'], input=program, text=True,
                           capture_output=True)

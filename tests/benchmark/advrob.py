@@ -85,6 +85,17 @@ class Library:
         self.call('advrob_model_forward', model, c_int64(len(x)), floats(x), floats(z))
         return z
 
+    def engine(self, model, dataset, **options):
+        """An engine of quant_ptq's integers, calibrated on the dataset."""
+        quant = self.made('advrob_compressor_create', self.ctx, b'quant_ptq', self.options(options))
+        return self.made('advrob_engine_create',
+                         self.made('advrob_compressor_run', quant, model, dataset))
+
+    def run(self, engine, x):
+        z = numpy.empty((len(x), self.lib.advrob_engine_classes(engine)), numpy.float32)
+        self.call('advrob_engine_run', engine, c_int64(len(x)), floats(x), floats(z))
+        return z
+
     def loss_gradient(self, target, x, y):
         """Cross-entropy by sample, and its gradient."""
         losses, dx = numpy.empty(len(y), numpy.float64), numpy.empty_like(x)

@@ -243,11 +243,11 @@ typedef struct codes_bench {
     void *w;
 } codes_bench;
 
-/* What codes and weights are like: 7 bits by 8 (narrow), 8 by 4 (narrow); and 8 by 8, weights bell
- * shaped (3.5 deviations to the end, as a net's), or all alike often. */
-enum { CODES_7, TAPS_4, BELL, EVEN, KINDS };
-static const char *const kind_names[KINDS] = {"u7 by s8", "u8 by s4", "u8 by s8 bell",
-                                              "u8 by s8 even"};
+/* What codes and weights are like: bits of both, and weights bell shaped (3.5 deviations to the
+ * end, as a net's) or all alike often. */
+enum { BELL_7, EVEN_7, TAPS_4, BELL_8, EVEN_8, KINDS };
+static const char *const kind_names[KINDS] = {"u7 by s8 bell", "u7 by s8 even", "u8 by s4",
+                                              "u8 by s8 bell", "u8 by s8 even"};
 
 static int8_t weight_draw(int32_t kind, uint32_t *state) {
     uint32_t sum = 0;
@@ -256,14 +256,14 @@ static int8_t weight_draw(int32_t kind, uint32_t *state) {
         sum += *state >> 24;
     }
     if (kind == TAPS_4) return (int8_t)((int32_t)(*state >> 28) - 8);
-    if (kind != BELL) return (int8_t)(*state >> 24);
+    if (kind != BELL_7 && kind != BELL_8) return (int8_t)(*state >> 24);
     int32_t bell = ((int32_t)sum - 510) / 4; /* deviation 147.8 / 4 = 37 */
     return (int8_t)(bell > 127 ? 127 : bell);
 }
 
 /* The layer with its segments in quads. */
 static codes_bench codes_make(const ar_kernels *k, const layer *a, int32_t kind) {
-    const bool narrow = kind == CODES_7 || kind == TAPS_4;
+    const int32_t high = kind == BELL_7 || kind == EVEN_7 ? 127 : 255;
     uint32_t state = 1;
     const layer quads = {a->name, a->c / 4, a->o, a->h, a->kernel, a->stride, a->pad};
     codes_bench b = {.l = lists_make(&quads, false)};
@@ -273,28 +273,28 @@ static codes_bench codes_make(const ar_kernels *k, const layer *a, int32_t kind)
     int8_t *w = take(taps);
     b.x = take(in_size);
     b.y = take((size_t)(out * out * a->o * LANES));
-    b.w = take(k->qgemm_size(a->o, rows, narrow));
+    b.w = take(k->qgemm_size(a->o, rows, high));
     b.bias = take(sizeof(int32_t) * (size_t)a->o);
     b.scale = numbers((size_t)a->o);
     for (size_t i = 0; i < in_size; i++)
-        b.x[i] = (uint8_t)(i * 2654435761u >> (kind == CODES_7 ? 25 : 24));
+        b.x[i] = (uint8_t)(i * 2654435761u >> (high == 127 ? 25 : 24));
     for (size_t i = 0; i < taps; i++)
         w[i] = weight_draw(kind, &state);
-    k->qgemm_pack(a->o, rows, narrow, w, b.w);
+    k->qgemm_pack(a->o, rows, high, w, b.w);
     free(w);
     b.call = (ar_qgemm){.lanes = LANES,
                         .pixels = out * out,
                         .outputs = a->o,
                         .rows = rows,
-                        .narrow = narrow,
+                        .x_high = high,
                         .x = b.x,
                         .w = b.w,
                         .first = b.l.first,
                         .segments = b.l.segments,
                         .bias = b.bias,
                         .scale = b.scale,
-                        .zero = kind == CODES_7 ? 0 : 128,
-                        .high = kind == CODES_7 ? 127 : 255,
+                        .zero = high == 127 ? 0 : 128,
+                        .high = high,
                         .y = b.y};
     return b;
 }

@@ -16,7 +16,8 @@ import machine  # noqa: E402
 import race  # noqa: E402
 import report  # noqa: E402
 from workers import Worker, WorkerError  # noqa: E402
-from workloads import EIGHT, EXPECTED_AT, PRUNED, RESNET, ROBUST, WORKLOADS  # noqa: E402
+from workloads import (EIGHT, EXPECTED_AT, PRUNED, RESNET, RESNET_PRUNED, ROBUST,  # noqa: E402
+                       WORKLOADS)
 
 HERE = pathlib.Path(__file__).resolve().parent
 SOURCE = HERE.parent.parent
@@ -24,6 +25,8 @@ SCRIPTS = {'ours': 'ours_worker.py', 'torch': 'torch_worker.py', 'onnxruntime': 
            'openvino': 'engine_worker.py'}
 # Leaves about half of the test images right under "skipping"'s attack: what is gained hangs on that.
 ROBUST_TRAINING = {'standard': 100, 'adversarial': 10, 'epsilon': 0.02}
+DENSE = {PRUNED: EIGHT, RESNET_PRUNED: RESNET}  # what a pruned net is made from
+CALIBRATION = 512
 
 
 class Bench:
@@ -37,6 +40,7 @@ class Bench:
         self.python = str(args.peers / 'bin' / 'python')
         self.library = args.build / 'libadvrob' / 'libadvrob.so'
         self.environment = machine.environment(args.threads, not args.uncapped, self.folder)
+        self.environment['COMPARE_CLOCK'] = args.clock
         self.log = open(self.folder / 'workers.log', 'w', encoding='utf-8')
         self.versions = {}
 
@@ -61,12 +65,14 @@ class Bench:
         return worker
 
     def prepare(self, worker, job, engine, variant, changes):
-        told = {**job.told(), **changes, 'weights': str(self.model(job.net)),
+        told = {**job.told(), **changes, 'weights': str(self.model(job)),
                 'data': str(self.data(job))}
         told.pop('threads', None)
         told['batch'] = self.images(job)
+        if job.task == 'int8':
+            told['calibration'] = str(self.calibration(job))
         if engine in ('onnxruntime', 'openvino'):
-            facts = worker.ask('prepare', onnx=str(self.onnx(job)), **told)
+            facts = worker.ask('prepare', onnx=str(self.onnx(job, variant)), **told)
             if not self.args.uncapped and machine.beyond_avx2(facts['kernels']):
                 raise race.Refused(f'{engine} takes {facts["kernels"]} in spite of the cap')
             return facts
@@ -90,31 +96,49 @@ class Bench:
             part.rename(path)
         return path
 
-    def model(self, net):
-        if net == ROBUST:
+    def model(self, job):
+        """A net that is to be rounded is drawn so that its logits tell images apart."""
+        if job.net == ROBUST:
             if self.args.robust_model:
                 return self.args.robust_model
             return self.made('robust.safetensors', 'make_robust', folder=str(self.args.dataset),
                              **ROBUST_TRAINING)
-        sparsity = {'sparsity': 0.5} if net == PRUNED else {}
-        return self.made(f'{net}.safetensors', 'make_model',
-                         net=EIGHT if net == PRUNED else net, **sparsity)
+        init = 'he' if job.task == 'int8' else 'pytorch'
+        return self.made(f'{self.stem(job)}.safetensors', 'make_model', init=init,
+                         net=DENSE.get(job.net, job.net), sparsity=0.5 * (job.net in DENSE))
+
+    def stem(self, job):
+        return f'{job.net}-he' if job.task == 'int8' else job.net
 
     def data(self, job):
-        if job.net == RESNET:
+        if job.net in (RESNET, RESNET_PRUNED):
             return self.made('noise.npz', 'make_noise', count=256, shape=[3, 32, 32])
         count = max(256, self.images(job))
         return self.made(f'images-{count}.npz', 'make_images', folder=str(self.args.dataset),
                          count=count, split='test')
 
-    def onnx(self, job):
-        """Of one batch size, as an engine likes it best."""
-        path = self.folder / f'{job.net}-{job.batch}.onnx'
+    def calibration(self, job):
+        if job.net in (RESNET, RESNET_PRUNED):
+            return self.made(f'noise-{CALIBRATION}.npz', 'make_noise', count=CALIBRATION,
+                             shape=[3, 32, 32], seed=1)
+        return self.made(f'train-{CALIBRATION}.npz', 'make_images', split='train',
+                         folder=str(self.args.dataset), count=CALIBRATION)
+
+    def onnx(self, job, signs):
+        """Of one batch size, as an engine likes it best; signs: of a QDQ file's integers."""
+        path = self.folder / f'{self.stem(job)}-{job.batch}.onnx'
         if not path.exists():
             with self.worker('torch', {}) as worker:
                 self.prepare(worker, job, 'torch', 'eager', {})
                 worker.ask('export', out=str(path))
-        return path
+        if not signs:
+            return path
+        codes = path.with_name(f'{path.stem}-{signs}.onnx')
+        if not codes.exists():
+            with self.worker('onnxruntime', {}) as worker:
+                worker.ask('quantize', onnx=str(path), data=str(self.calibration(job)),
+                           batch=job.batch, signs=signs, out=str(codes))
+        return codes
 
 
 def run_job(bench, name, job, result):
@@ -167,6 +191,9 @@ def arguments():
     parser.add_argument('--pairs', type=int, default=10)
     parser.add_argument('--seconds', type=float, default=0.5, help='of one shot')
     parser.add_argument('--threads', type=int, default=2)
+    parser.add_argument('--clock', choices=('wall', 'cpu'), default='wall',
+                        help='cpu: seconds that a side\'s process ran, on 1 thread; for a machine '
+                        'that others use')
     parser.add_argument('--uncapped', action='store_true', help='any instructions, on both sides')
     parser.add_argument('--variants', type=lambda text: text.split(','),
                         help='only these of the variants, comma-separated')
@@ -183,6 +210,8 @@ def arguments():
             parser.error(f'unknown workload "{name}"; there are {", ".join(WORKLOADS)}')
     if args.pairs < 1 or args.threads < 1 or args.seconds <= 0 or args.images < 1:
         parser.error('--pairs, --threads, --seconds and --images must be above 0')
+    if args.clock == 'cpu' and args.threads != 1:
+        parser.error('--clock cpu is for --threads 1: threads that wait would count as working')
     args.context = dict(args.context)
     args.build = args.build.resolve()
     args.folder = (args.folder or args.build / 'compare').resolve()
@@ -213,7 +242,8 @@ def main():
         refused = len(result['refused'])
         result['runs'].append({'date': machine.date(), 'machine': machine.facts(SOURCE),
                                'threads': args.threads, 'pairs': args.pairs,
-                               'capped': not args.uncapped, 'versions': bench.versions})
+                               'capped': not args.uncapped, 'clock': args.clock,
+                               'versions': bench.versions})
         for name in args.workloads or WORKLOADS:
             for job in WORKLOADS[name]:
                 run_job(bench, name, job, result)

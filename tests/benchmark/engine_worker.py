@@ -1,11 +1,10 @@
 """The worker of the inference engines: engine_worker.py onnxruntime|openvino"""
 import collections
 import sys
-import time
 
 import numpy
 
-from workers import serve
+from workers import clock, serve
 
 
 class Onnxruntime:
@@ -56,16 +55,32 @@ class Side:
         self.x = numpy.ascontiguousarray(numpy.load(data)['x'][:batch])
         return self.engine.load(onnx)
 
+    def quantize(self, onnx, data, batch, signs, out):
+        """A QDQ file of a float one: by channel, activations calibrated (min-max) on data."""
+        from onnxruntime.quantization import (CalibrationDataReader, QuantFormat, QuantType,
+                                              quantize_static)
+        x = numpy.load(data)['x']
+        batches = [{'x': x[at:at + batch]} for at in range(0, len(x) - batch + 1, batch)]
+
+        class Reader(CalibrationDataReader):
+            def get_next(self):
+                return batches.pop() if batches else None
+
+        kinds = {'u8': QuantType.QUInt8, 's8': QuantType.QInt8}
+        quantize_static(onnx, out, Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
+                        activation_type=kinds[signs[:2]], weight_type=kinds[signs[2:]])
+        return {}
+
     def check(self, out):
         numpy.savez(out, logits=self.engine.run(self.x)[:64])
         return {}
 
     def time(self, repeats):
-        begin = time.perf_counter()
+        begin = clock()
         for _ in range(repeats):
             self.engine.run(self.x)
-        return time.perf_counter() - begin
+        return clock() - begin
 
 
 side = Side()
-serve({name: getattr(side, name) for name in ('open', 'prepare', 'check', 'time')})
+serve({name: getattr(side, name) for name in ('open', 'prepare', 'quantize', 'check', 'time')})

@@ -52,19 +52,20 @@ class Block(nn.Module):
 
 
 class ResNet18(nn.Module):
-    """For 32 x 32 images: a 3 x 3 stem of stride 1, no max-pool."""
+    """For 32 x 32 images: a 3 x 3 stem of stride 1, no max-pool. widths: of the four stages, the
+    stem's is the first; a pruned net is the same with others."""
 
-    def __init__(self):
+    def __init__(self, widths):
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
-        before = 64
-        for i, width in enumerate((64, 128, 256, 512)):
+        before = widths[0]
+        self.conv1 = nn.Conv2d(3, before, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(before)
+        for i, width in enumerate(widths):
             stride = 1 if i == 0 else 2
             setattr(self, f'layer{i + 1}',
                     nn.Sequential(Block(before, width, stride), Block(width, width, 1)))
             before = width
-        self.fc = nn.Linear(512, 10)
+        self.fc = nn.Linear(before, 10)
 
     def forward(self, x):
         x = torch.relu(self.bn1(self.conv1((x - 0.5) / 0.5)))
@@ -89,7 +90,7 @@ def load(path):
     if 'conv6.weight' in weights:
         net = EightLayerConv([len(weights[f'conv{i + 1}.bias']) for i in range(6)])
     else:
-        net = ResNet18()
+        net = ResNet18([len(weights[f'layer{i + 1}.0.bn1.bias']) for i in range(4)])
     missing, surplus = net.load_state_dict(weights, strict=False)
     wrong = [name for name in missing if not name.endswith('num_batches_tracked')] + surplus
     if wrong:

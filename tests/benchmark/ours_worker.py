@@ -8,7 +8,7 @@ import numpy
 import agreement
 from advrob import Library
 from memory import Growth
-from workers import serve
+from workers import clock, serve
 
 
 class Side:
@@ -23,7 +23,12 @@ class Side:
         self.task, self.job = task, job
         self.x, self.y = images['x'], images['y']
         self.model = self.library.load(job['weights'])
-        if task == 'finetune':
+        if task == 'int8':
+            calibration = numpy.load(job['calibration'])
+            self.engine = self.library.engine(
+                self.model, self.library.dataset(calibration['x'], calibration['y'], 10),
+                activation_bits=job['activation_bits'])
+        elif task == 'finetune':
             self.data = self.library.dataset(self.x, self.y, 10)
         elif task != 'infer':
             self.target = self.library.target(self.model)
@@ -37,6 +42,10 @@ class Side:
     def check(self, out):
         """Logits and gradient of the first 64 images, and what the task itself makes of them."""
         x, y = self.x[:64], self.y[:64]
+        if self.task == 'int8':
+            numpy.savez(out, logits=self.library.forward(self.model, x),
+                        codes=self.library.run(self.engine, x))
+            return {}
         target = self.library.target(self.model)
         losses, gradient = self.library.loss_gradient(target, x, y)
         found = {'logits': self.library.logits(target, x), 'gradient': gradient, 'losses': losses}
@@ -51,6 +60,11 @@ class Side:
 
     def agree(self, ours, theirs):
         """{quantity: [distance, tolerance]} of two checks."""
+        if self.task == 'int8':
+            ours, theirs = numpy.load(ours), numpy.load(theirs)
+            sides = {'ours': ours['codes'], 'peer': theirs['logits']}
+            return {f'{what} of {side}': found for side, logits in sides.items()
+                    for what, found in agreement.rounded(logits, ours['logits']).items()}
         before = self.library.parameters(self.library.load(self.job['weights']))
         return agreement.distances(numpy.load(ours), numpy.load(theirs), before, self.mean_loss)
 
@@ -77,14 +91,16 @@ class Side:
         """Seconds of `repeats` runs of the task."""
         if self.task == 'finetune':
             return self.time_steps(repeats)
-        begin = time.perf_counter()
+        begin = clock()
         for _ in range(repeats):
             self.once()
-        return time.perf_counter() - begin
+        return clock() - begin
 
     def once(self):
         if self.task == 'infer':
             self.library.forward(self.model, self.x)
+        elif self.task == 'int8':
+            self.library.run(self.engine, self.x)
         elif self.task == 'attack':
             self.library.run_attack(self.attack, self.target, self.x, self.y,
                                     numpy.empty_like(self.x))
@@ -117,13 +133,13 @@ class Side:
         x, y = self.library.read_dataset(data, 0, count)
         numpy.savez(out, x=x, y=y)
 
-    def make_noise(self, out, count, shape):
-        draw = numpy.random.default_rng(0)
+    def make_noise(self, out, count, shape, seed=0):
+        draw = numpy.random.default_rng(seed)
         numpy.savez(out, x=draw.random((count, *shape), numpy.float32),
                     y=draw.integers(0, 10, count, numpy.int32))
 
-    def make_model(self, net, out, sparsity=0):
-        model = self.library.build(net, mean=0.5, std=0.5, init='pytorch')
+    def make_model(self, net, out, init, sparsity):
+        model = self.library.build(net, mean=0.5, std=0.5, init=init)
         self.library.save(self.library.prune(model, sparsity) if sparsity else model, out)
 
     def make_robust(self, folder, out, standard, adversarial, epsilon):

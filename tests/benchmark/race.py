@@ -53,7 +53,7 @@ class Peers:
     def __init__(self, bench, job, variants, ours, stack):
         self.workers, self.facts, self.agreed, self.failed = {}, {}, {}, {}
         for engine, variant in variants:
-            label = variant if engine == 'torch' else engine
+            label = variant or engine
             worker = stack.enter_context(bench.worker(engine, job.theirs))
             try:
                 self.facts[label] = bench.prepare(worker, job, engine, variant, job.theirs)

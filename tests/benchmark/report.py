@@ -102,7 +102,8 @@ def run_text(number, run):
     facts = run['machine']
     versions = ''.join(f'; {name} {value}' for name, value in run['versions'].items())
     return (f'- Run {number}: {run["date"]} UTC, commit {facts["commit"]}, {run["threads"]} threads, '
-            f'{run["pairs"]} pairs, {"held to AVX2" if run["capped"] else "uncapped"}; '
+            f'{run["pairs"]} pairs, {"held to AVX2" if run["capped"] else "uncapped"}'
+            f'{", CPU seconds" if run.get("clock") == "cpu" else ""}; '
             f'{facts["cpu"]}, {facts["cores"]} cores, {facts["instructions"]}{versions}')
 
 

@@ -1,6 +1,5 @@
 """The worker of PyTorch, foolbox and torchattacks."""
 import os
-import time
 
 import numpy
 import torch
@@ -8,7 +7,7 @@ from torch.nn.functional import cross_entropy
 
 import nets
 from memory import Growth
-from workers import serve
+from workers import clock, serve
 
 
 class Side:
@@ -124,7 +123,7 @@ class Side:
         return {}
 
     def time(self, repeats):
-        begin = time.perf_counter()
+        begin = clock()
         for i in range(repeats):
             if self.task == 'finetune':
                 first = i * len(self.y) % len(self.labels)
@@ -134,7 +133,7 @@ class Side:
                 self.infer()
             else:
                 self.attack()
-        return time.perf_counter() - begin
+        return clock() - begin
 
     def memory(self, steps):
         growth = Growth()

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 PR_SET_PDEATHSIG = 1
 
@@ -61,6 +62,12 @@ class Worker:
 
     def __exit__(self, *_):
         self.close()
+
+
+def clock():
+    """Seconds: of the wall, or of the CPU that this process had (compare.py --clock cpu)."""
+    cpu = os.environ.get('COMPARE_CLOCK') == 'cpu'
+    return time.process_time() if cpu else time.perf_counter()
 
 
 def serve(handlers):

@@ -16,6 +16,10 @@ LOOPS = {**PYTORCH,
 TRAINING = {'PyTorch': torch(TRAINED)}
 FUSED = {'PyTorch': torch(PLAIN + tuple(f'fused+{words}' for words in PLAIN[1:]))}
 ENGINES = {'onnxruntime': [('onnxruntime', '')], 'OpenVINO': [('openvino', '')]}
+# Signs of activations and weights in a QDQ file: engines differ in which they like.
+SIGNS = ('u8s8', 's8s8')
+INTEGERS = {'onnxruntime': [('onnxruntime', signs) for signs in SIGNS],
+            'OpenVINO': [('openvino', signs) for signs in SIGNS]}
 # What PyTorch reached with 2 threads on another machine, whose FMA peak was 2 x 102 GFLOP/s: a row
 # that is far below it says that the peer was held back, not that we are fast.
 EXPECTED_AT = 2 * 102
@@ -48,12 +52,19 @@ class Job:
 
 EIGHT, PRUNED, RESNET, ROBUST = ('eight_layer_conv', 'eight_layer_conv_pruned', 'resnet18_cifar10',
                                  'robust')
+RESNET_PRUNED = 'resnet18_cifar10_pruned'
 CIFAR_EPSILON = 4 / 255
 
 
 def inference(net, name):
     return [Job(f'{name}, inference, batch {batch}', net, 'infer', ENGINES, batch=batch)
             for batch in (64, 1)]
+
+
+def integers(net, name, batch=64, bits=7):
+    """Inference in 8 bits; bits: of our activations."""
+    return Job(f'{name}, int8, activation_bits={bits}, batch {batch}', net, 'int8', INTEGERS,
+               batch=batch, ours={'activation_bits': bits})
 
 
 def resnet_steps(**changes):
@@ -78,6 +89,14 @@ WORKLOADS = {
     'resnet_finetune': [resnet_steps()],
     'inference': inference(EIGHT, 'EightLayerConv'),
     'resnet_inference': inference(RESNET, 'ResNet-18'),
+    'int8': [integers(EIGHT, 'EightLayerConv'), integers(PRUNED, 'EightLayerConv pruned 0.5'),
+             integers(EIGHT, 'EightLayerConv', bits=8)],
+    'resnet_int8': [integers(RESNET, 'ResNet-18'),
+                    integers(RESNET_PRUNED, 'ResNet-18 pruned 0.5'),
+                    integers(RESNET, 'ResNet-18', bits=8)],
+    'int8_single': [integers(net, name, 1) for net, name in (
+        (EIGHT, 'EightLayerConv'), (PRUNED, 'EightLayerConv pruned 0.5'), (RESNET, 'ResNet-18'),
+        (RESNET_PRUNED, 'ResNet-18 pruned 0.5'))],
     # Memory does not hang on the number of the attack's steps.
     'memory': [resnet_steps(title='ResNet-18, fine-tuning step, frozen statistics: growth of memory',
                             kind='memory', statistics='frozen', steps=2,

@@ -61,6 +61,21 @@ static int32_t profile_with(const advrob_options *options) {
     return status;
 }
 
+static int32_t quantization_with(const advrob_options *options) {
+    advrob_report *report = NULL;
+    advrob_compressor *quant = NULL;
+    advrob_model *quantized = NULL;
+    OK(advrob_report_create(ctx, &report));
+    OK(advrob_compressor_create(ctx, "quant_ptq", NULL, &quant));
+    OK(advrob_compressor_run(quant, model, data, &quantized));
+    int32_t status = advrob_report_quantization(report, model, quantized, data, options);
+    assert_int_equal(advrob_report_rows(report) > 0, status == ADVROB_OK);
+    advrob_model_destroy(quantized);
+    advrob_compressor_destroy(quant);
+    advrob_report_destroy(report);
+    return status;
+}
+
 /* A loss has no object of its own: it is used. */
 static int32_t use_loss(const char *name) {
     double losses[IMAGES];
@@ -124,6 +139,8 @@ static int32_t make(const char *kind, const char *name, const advrob_options *op
         status = evaluate_with(kind, options);
     } else if (strcmp(kind, "profile") == 0) {
         status = profile_with(options);
+    } else if (strcmp(kind, "quantization") == 0) {
+        status = quantization_with(options);
     } else if (strcmp(kind, "loss") == 0) {
         status = use_loss(name);
     } else {
@@ -132,9 +149,9 @@ static int32_t make(const char *kind, const char *name, const advrob_options *op
     return status;
 }
 
-static const char *const kinds[] = {"attack", "compressor", "finetune", "model",   "dataset",
-                                    "loss",   "optimizer",  "schedule", "context", "evaluation",
-                                    "curve",  "check",      "profile"};
+static const char *const kinds[] = {"attack", "compressor", "finetune", "model",       "dataset",
+                                    "loss",   "optimizer",  "schedule", "context",     "evaluation",
+                                    "curve",  "check",      "profile",  "quantization"};
 enum { KINDS = sizeof kinds / sizeof kinds[0] };
 
 /* ---- One option ---- */
@@ -353,7 +370,8 @@ static void check_component(const char *kind, const char *name) {
     assert_int_equal(advrob_option_at(kind, name, -1, NULL, NULL, NULL, NULL, NULL),
                      ADVROB_E_UNKNOWN);
     if (strcmp(kind, "context") == 0 || strcmp(kind, "evaluation") == 0 ||
-        strcmp(kind, "curve") == 0 || strcmp(kind, "check") == 0 || strcmp(kind, "profile") == 0)
+        strcmp(kind, "curve") == 0 || strcmp(kind, "check") == 0 || strcmp(kind, "profile") == 0 ||
+        strcmp(kind, "quantization") == 0)
         return; /* no name given */
     misspell(name, wrong, sizeof wrong);
     int32_t status = make(kind, wrong, NULL);

@@ -227,8 +227,8 @@ static void test_engines(void **state) {
     advrob_engine *e = NULL;
     advrob_target *t = NULL;
     int64_t bytes = 0;
-    NO(advrob_engine_create(NULL, &e));
-    NO(advrob_engine_create(model, NULL));
+    NO(advrob_engine_create(NULL, NULL, &e));
+    NO(advrob_engine_create(model, NULL, NULL));
     NO(advrob_engine_save(NULL, "/"));
     NO(advrob_engine_load(NULL, "/", &e));
     NO(advrob_engine_load(ctx, NULL, &e));
@@ -300,6 +300,8 @@ static void test_recipes(void **state) {
     NO(advrob_compressor_create(ctx, "prune_l1", NULL, NULL));
     NO(advrob_compressor_on_step(NULL, NULL, NULL));
     ZERO(advrob_compressor_on_step(prune, NULL, NULL));
+    NO(advrob_compressor_on_score(NULL, NULL, NULL));
+    ZERO(advrob_compressor_on_score(prune, NULL, NULL));
     RUNS(advrob_compressor_destroy(NULL));
     NO(advrob_compressor_run(NULL, model, NULL, &m));
     NO(advrob_compressor_run(prune, NULL, NULL, &m));
@@ -368,6 +370,10 @@ static void test_reports(void **state) {
     NO(advrob_report_check(report, target, NULL, NULL));
     NO(advrob_report_profile(NULL, model, NULL));
     NO(advrob_report_profile(report, NULL, NULL));
+    NO(advrob_report_quantization(NULL, model, model, data, NULL));
+    NO(advrob_report_quantization(report, NULL, model, data, NULL));
+    NO(advrob_report_quantization(report, model, NULL, data, NULL));
+    NO(advrob_report_quantization(report, model, model, NULL, NULL));
     NO(advrob_report_write(NULL, "/"));
     NO(advrob_report_write(report, NULL));
     NO(advrob_report_read_csv(NULL, "/"));

@@ -120,7 +120,7 @@ static void check_eight_layer_conv(const char *folder) {
         advrob_model *simulated = compress(ctx, "quant_ptq", text, model, calibration);
         snprintf(text, sizeof text, "activation_bits=%d simulate=exact", bits);
         advrob_model *exact = compress(ctx, "quant_ptq", text, model, calibration);
-        must(advrob_engine_create(simulated, &engine));
+        must(advrob_engine_create(simulated, NULL, &engine));
         must(advrob_target_from_engine(engine, simulated, &target));
         must(advrob_target_set_source(target, whole));
         simulated_target = model_target(simulated);
@@ -177,7 +177,7 @@ static void check_cifar10(const char *net, const char *weights, const char *fold
         advrob_target *target;
         snprintf(text, sizeof text, "activation_bits=%d", bits);
         advrob_model *quantized = compress(ctx, "quant_ptq", text, model, calibration);
-        must(advrob_engine_create(quantized, &engine));
+        must(advrob_engine_create(quantized, NULL, &engine));
         must(advrob_target_from_engine(engine, NULL, &target));
         const double kept = score(target, test, NULL, "clean_accuracy");
         const double alike = agreement(target, whole, test);

@@ -17,8 +17,34 @@ static advrob_context *ctx;
 static test_allocator allocator;
 static char folder[256], path[300];
 
+static int32_t node(advrob_model *model, const char *op, int32_t a, int32_t b,
+                    const ar_attributes *attributes) {
+    char name[16];
+    int32_t inputs[AR_MAX_INPUTS] = {a, b}, at = 0;
+    snprintf(name, sizeof name, "n%d", model->node_count);
+    test_ok(ar_model_add(model, op, name, inputs, attributes, &at));
+    return at;
+}
+
+/* The kinds of layers that no zoo net has: layer 1 a mean, 2 a maximum with more padding than half
+ * its window, 3 joins them, 4 a sum. */
+static advrob_model *joined(void) {
+    const ar_attributes conv = {.kernel = {3, 3}, .padding = {1, 1}, .outputs = 5, .bias = true};
+    const ar_attributes mean = {.kernel = {3, 4}, .stride = {2, 1}, .padding = {1, 1}};
+    const ar_attributes most = {.kernel = {3, 3}, .stride = {2, 2}, .padding = {1, 2}};
+    const ar_attributes last = {.outputs = 4};
+    advrob_model *m = NULL;
+    test_ok(ar_model_create(ctx, (ar_shape){1, 6, 5}, &m));
+    const int32_t at = node(m, "relu", node(m, "conv2d", 0, 0, &conv), 0, NULL);
+    const int32_t a = node(m, "avg_pool", at, 0, &mean), b = node(m, "max_pool", at, 0, &most);
+    const int32_t c = node(m, "concat", a, b, NULL);
+    node(m, "linear", node(m, "flatten", node(m, "add", c, c, NULL), 0, NULL), 0, &last);
+    return m;
+}
+
 static advrob_engine *make_engine(const char *net, float *x) {
-    advrob_model *model = test_zoo(ctx, net), *quantized = NULL;
+    advrob_model *model = strcmp(net, "joined") == 0 ? joined() : test_zoo(ctx, net);
+    advrob_model *quantized = NULL;
     advrob_compressor *quant = NULL;
     advrob_engine *engine = NULL;
     const double mean = 0.5, std = 0.25;
@@ -29,7 +55,7 @@ static advrob_engine *make_engine(const char *net, float *x) {
     if (x != NULL) test_ok(ar_dataset_gather(data, 0, NULL, IMAGES, x, NULL));
     test_ok(advrob_compressor_create(ctx, "quant_ptq", NULL, &quant));
     test_ok(advrob_compressor_run(quant, model, data, &quantized));
-    test_ok(advrob_engine_create(quantized, &engine));
+    test_ok(advrob_engine_create(quantized, NULL, &engine));
     advrob_compressor_destroy(quant);
     ar_dataset_release(data);
     ar_model_release(quantized);
@@ -61,7 +87,7 @@ static int tear_down(void **state) {
 
 static void test_round_trip(void **state) {
     (void)state;
-    static const char *const nets[] = {"tiny", "tiny_residual", "lenet5", "resnet20"};
+    static const char *const nets[] = {"tiny", "tiny_residual", "lenet5", "resnet20", "joined"};
     for (size_t n = 0; n < sizeof nets / sizeof nets[0]; n++) {
         float *x = malloc(sizeof(float) * IMAGES * 3 * 32 * 32);
         float before[IMAGES * CLASSES], after[IMAGES * CLASSES];
@@ -106,10 +132,9 @@ static int32_t parse(const uint8_t *data, size_t size) {
     return status;
 }
 
-static void test_damaged(void **state) {
-    (void)state;
+static void damage(const char *net) {
     size_t size = 0;
-    advrob_engine *engine = make_engine("tiny", NULL);
+    advrob_engine *engine = make_engine(net, NULL);
     test_ok(advrob_engine_save(engine, path));
     advrob_engine_destroy(engine);
     uint8_t *data = read_all(&size);
@@ -128,6 +153,12 @@ static void test_damaged(void **state) {
     ar_free(&ctx->memory, data);
 }
 
+static void test_damaged(void **state) {
+    (void)state;
+    if (!TEST_SANITIZED) damage("tiny");
+    damage("joined");
+}
+
 static void fit_checksum(uint8_t *data, size_t size) {
     uint32_t crc = (uint32_t)crc32_z(0, data + HEADER, size - HEADER);
     for (int32_t k = 0; k < 4; k++)
@@ -136,11 +167,10 @@ static void fit_checksum(uint8_t *data, size_t size) {
 
 /* Numbers that mean something else, under a checksum that fits: an engine or an error, no more
  * memory than the file's own engine takes many times over. */
-static void test_changed(void **state) {
-    (void)state;
+static void change(const char *net) {
     static const uint8_t values[] = {0, 1, 4, 127, 128, 255};
     size_t size = 0, taken = 0;
-    advrob_engine *engine = make_engine("tiny_residual", NULL);
+    advrob_engine *engine = make_engine(net, NULL);
     test_ok(advrob_engine_save(engine, path));
     advrob_engine_destroy(engine);
     uint8_t *data = read_all(&size);
@@ -154,9 +184,55 @@ static void test_changed(void **state) {
             data[i] = old;
         }
     ctx->memory.limit = 0;
-    print_message("%d changed files are engines too\n", (int)taken);
+    print_message("%s: %d changed files are engines too\n", net, (int)taken);
     assert_true(taken > 0); /* another weight is a weight */
     ar_free(&ctx->memory, data);
+}
+
+static void test_changed(void **state) {
+    (void)state;
+    change("tiny_residual");
+    change("joined");
+}
+
+/* Files whose layers do not fit each other are refused by what does not fit. */
+static void test_layers_that_do_not_fit(void **state) {
+    (void)state;
+    advrob_engine *engine = make_engine("joined", NULL), *loaded = NULL;
+    ar_engine_layer *mean = &engine->layers[1], *most = &engine->layers[2];
+    ar_engine_layer *joins = &engine->layers[3], *sum = &engine->layers[4];
+    assert_int_equal(mean->kind, AR_LAYER_AVG_POOL);
+    assert_int_equal(most->kind, AR_LAYER_MAX_POOL);
+    assert_int_equal(joins->kind, AR_LAYER_CONCAT);
+    assert_int_equal(sum->kind, AR_LAYER_ADD);
+    const struct {
+        int32_t *number, value;
+        const char *says;
+    } edits[] = {
+        {&mean->kind, AR_LAYER_KINDS, "layer 1: the kind is 6"},
+        {&mean->window.dilation[1], 2, "layer 1: a pooling's dilation is 2, expected 1"},
+        {&mean->window.padding[0], 3, "layer 1: height has kernel 3"},
+        {&mean->high, 256, "layer 1: the lowest code is"},
+        {&mean->low, -1, "layer 1: the lowest code is -1"},
+        {&joins->residual, -1, "layer 3: the residual is -1, expected a value made before"},
+        {&joins->residual, 1, "layer 3: the height of what is joined is 6"},
+        {&joins->residual, 4, "layer 3: the residual is 4, expected a value made before"},
+        {&joins->out.c, 9, "layer 3: the output's number of values"},
+        {&joins->low, 256, "layer 3: the lowest code is 256"},
+        {&sum->residual, 2, "layer 4: the residual is 2, expected a value of the output's shape"},
+        {&engine->values[3].high, 254, "a value's largest code is 254, expected the input's"},
+    };
+    for (size_t i = 0; i < sizeof edits / sizeof edits[0]; i++) {
+        const int32_t old = *edits[i].number;
+        *edits[i].number = edits[i].value;
+        test_ok(advrob_engine_save(engine, path));
+        *edits[i].number = old;
+        if (advrob_engine_load(ctx, path, &loaded) != ADVROB_E_FORMAT ||
+            strstr(ar_message(), edits[i].says) == NULL)
+            fail_msg("%s; expected \"%s\"", ar_message(), edits[i].says);
+        assert_null(loaded);
+    }
+    advrob_engine_destroy(engine);
 }
 
 int main(void) {
@@ -164,6 +240,7 @@ int main(void) {
         cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_damaged),
         cmocka_unit_test(test_changed),
+        cmocka_unit_test(test_layers_that_do_not_fit),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

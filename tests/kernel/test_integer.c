@@ -72,28 +72,29 @@ static void lists_make(const shape *s, ar_qgemm *call) {
 
 /* ---- values ---- */
 
-/* What codes and weights are like. Narrow as the contract has it: of any two, the sum fits. */
+/* What codes and weights are like. */
 typedef enum values {
     WIDE,    /* 8 bits both */
     BELL,    /* 8 bits, of which the large weights are rare */
-    CODES_7, /* narrow: codes of 7 bits */
-    TAPS_7,  /* narrow: weights of 7 bits */
-    TAPS_4,  /* narrow: weights of 4 bits */
+    CODES_7, /* codes of 7 bits */
+    BELL_7,  /* codes of 7 bits by BELL's weights */
+    TAPS_7,  /* weights of 7 bits */
+    TAPS_4,  /* weights of 4 bits */
     VALUES
 } values;
 
-static bool is_narrow(values v) {
-    return v >= CODES_7;
+static int32_t high_of(values v) {
+    return v == CODES_7 || v == BELL_7 ? 127 : 255;
 }
 
 static uint8_t draw_code(values v) {
-    int32_t most = v == CODES_7 ? 127 : 255, kind = between(0, 9);
+    int32_t most = high_of(v), kind = between(0, 9);
     return (uint8_t)(kind == 0 ? 0 : kind < 3 ? most : between(0, most));
 }
 
 static int8_t draw_weight(values v) {
     int32_t kind = between(0, 9);
-    if (v == BELL) {
+    if (v == BELL || v == BELL_7) {
         int32_t sum = 0;
         for (int32_t i = 0; i < 6; i++)
             sum += between(-21, 21);
@@ -189,8 +190,8 @@ static void define(const ar_qgemm *call, const int8_t *w, int32_t *sums, uint8_t
 }
 
 static const void *pack(const ar_kernels *k, const ar_qgemm *call, const int8_t *w) {
-    void *packed = take(k->qgemm_size(call->outputs, call->rows, call->narrow), 64);
-    k->qgemm_pack(call->outputs, call->rows, call->narrow, w, packed);
+    void *packed = take(k->qgemm_size(call->outputs, call->rows, call->x_high), 64);
+    k->qgemm_pack(call->outputs, call->rows, call->x_high, w, packed);
     return packed;
 }
 
@@ -255,7 +256,7 @@ static const int8_t *fill(const shape *s, ar_qgemm *call, values v) {
         bias[i] = draw_bias();
     for (int32_t i = 0; i < padded; i++)
         scale[i] = draw_scale();
-    call->narrow = is_narrow(v);
+    call->x_high = high_of(v);
     call->bias = bias;
     call->scale = scale;
     call->x = codes(s->h * s->h, s->c, s->lanes, v);
@@ -302,9 +303,9 @@ static void test_tails(void **unused) {
 }
 
 /* Codes and weights at their ends, all alike: sums that saturate if 16 bits ever hold two. */
-static void saturated(int32_t lanes, bool narrow, uint8_t code, int8_t weight, int32_t sum) {
+static void saturated(int32_t lanes, uint8_t code, int8_t weight, int32_t sum) {
     const shape s = {64, 6, 1, 1, 1, 0, 1, lanes};
-    ar_qgemm call = {.narrow = narrow, .high = 255};
+    ar_qgemm call = {.x_high = code, .high = 255};
     const size_t n = (size_t)(8 * lanes);
     int32_t zeros[8] = {0};
     float scale[8] = {0};
@@ -332,19 +333,38 @@ static void saturated(int32_t lanes, bool narrow, uint8_t code, int8_t weight, i
 static void test_saturation(void **unused) {
     (void)unused;
     for (int32_t lanes = 8; lanes <= 16; lanes += 8) {
-        saturated(lanes, false, 255, 127, 2072640);
-        saturated(lanes, false, 255, -128, -2088960);
-        saturated(lanes, false, 255, 65, 1060800); /* the first that two products may not be */
-        saturated(lanes, true, 127, -128, -1040384);
-        saturated(lanes, true, 127, 127, 1032256);
-        saturated(lanes, true, 255, 64, 1044480);
-        saturated(lanes, true, 255, -64, -1044480);
+        saturated(lanes, 255, 127, 2072640);
+        saturated(lanes, 255, -128, -2088960);
+        saturated(lanes, 255, 65, 1060800); /* the first that two products may not be */
+        saturated(lanes, 127, -128, -1040384);
+        saturated(lanes, 127, 127, 1032256);
+        saturated(lanes, 255, 64, 1044480);
+        saturated(lanes, 255, -64, -1044480);
         for (int32_t bit = 0; bit < 6; bit++) {
-            saturated(lanes, true, 255, (int8_t)(1 << bit), 64 * 255 * (1 << bit));
-            saturated(lanes, true, 255, (int8_t) - (1 << bit), -64 * 255 * (1 << bit));
-            saturated(lanes, true, 255, (int8_t)((1 << bit) + 1), 64 * 255 * ((1 << bit) + 1));
+            saturated(lanes, 255, (int8_t)(1 << bit), 64 * 255 * (1 << bit));
+            saturated(lanes, 255, (int8_t) - (1 << bit), -64 * 255 * (1 << bit));
+            saturated(lanes, 255, (int8_t)((1 << bit) + 1), 64 * 255 * ((1 << bit) + 1));
         }
     }
+}
+
+/* All codes at their largest, of 1 to 8 bits, by weights of all kinds: sums that reach the ends of
+ * 16 bits wherever a level adds too many of them there. */
+static void test_largest_codes(void **unused) {
+    (void)unused;
+    for (int32_t bits = 1; bits <= 8; bits++)
+        for (int32_t v = 0; v < VALUES; v++) {
+            const shape s = {4 * between(1, 17), between(1, 9), 3, 3, 1, 1, 1, 8 * between(1, 2)};
+            const size_t n = (size_t)(s.h * s.h * s.c * s.lanes);
+            ar_qgemm call = {0};
+            const int8_t *w = fill(&s, &call, (values)v);
+            uint8_t *x = take(n, 64);
+            memset(x, (1 << bits) - 1, n);
+            call.x = x;
+            call.x_high = (1 << bits) - 1;
+            qgemm_same(&call, w);
+            drop();
+        }
 }
 
 /* The first output index whose taps fall in and out as those of index i do. */
@@ -362,7 +382,7 @@ static int32_t axis_class(const shape *s, int32_t i) {
  * the taps that exist. */
 static void zero_point(const shape *s, int32_t zero, values v) {
     const int32_t out = size_out(s), padded = up4(s->o), quads = up4(s->c) / 4;
-    ar_qgemm call = {.narrow = is_narrow(v), .high = 255};
+    ar_qgemm call = {.x_high = high_of(v), .high = 255};
     int32_t *class = take(sizeof *class * (size_t)(out * out), 4);
     int32_t *bias = take(sizeof *bias * (size_t)(out * out * padded), 4);
     float *scale = floats((size_t)padded, 4);
@@ -426,7 +446,7 @@ static void test_ties(void **unused) {
             static const int8_t w[64];
             int32_t bias[4] = {half, half + 1, half, half};
             float scale[4] = {0.5f, 0.5f, 0.25f, 1};
-            ar_qgemm call = {.zero = 100, .high = 255, .bias = bias, .scale = scale};
+            ar_qgemm call = {.x_high = 255, .zero = 100, .high = 255, .bias = bias, .scale = scale};
             lists_make(&s, &call);
             call.x = codes(1, 4, 8, WIDE);
             call.w = pack(levels[i].table, &call, w);
@@ -451,7 +471,7 @@ static void test_ties(void **unused) {
         }
 }
 
-/* ---- pooling and images ---- */
+/* ---- between layers ---- */
 
 static void qmax_pool(const ar_kernels *k, int32_t lanes) {
     const int32_t pixels = between(1, 20);
@@ -484,6 +504,151 @@ static void qmax_pool(const ar_kernels *k, int32_t lanes) {
     drop();
 }
 
+/* A code by the rule of requantisation. */
+static uint8_t requantise(int32_t a, float scale, int32_t zero, int32_t low, int32_t high) {
+    const float v = rintf((float)a * scale) + (float)zero;
+    return (uint8_t)fminf(fmaxf(v, (float)low), (float)high);
+}
+
+static void qavg_pool(const ar_kernels *k, int32_t lanes) {
+    const int32_t pixels = between(1, 20), c = between(1, 37), quads = up4(c) / 4;
+    ar_qmean call = {.pool = {.lanes = lanes, .quads = quads, .pixels_out = between(1, 12)}};
+    const int32_t size = quads * lanes * 4, out = call.pool.pixels_out;
+    int32_t *first = take(sizeof *first * (size_t)(out + 1), 4), total = 0;
+    first[0] = 0;
+    for (int32_t p = 0; p < out; p++)
+        first[p + 1] = total += between(1, 9);
+    int32_t *index = take(sizeof *index * (size_t)total, 4);
+    for (int32_t i = 0; i < total; i++)
+        index[i] = between(0, pixels - 1);
+    const uint8_t *x = codes(pixels, c, lanes, WIDE);
+    uint8_t *want = take((size_t)(out * size), 64);
+    call.channels = c;
+    call.x_zero = between(0, 255);
+    call.zero = between(0, 255);
+    call.low = between(0, 1) ? 0 : between(0, 127);
+    call.high = between(0, 1) ? 255 : between(call.low, 255);
+    call.scale = between(0, 1) ? 1.0f / (float)between(1, 4) : draw_scale(); /* halves: ties */
+    for (int32_t p = 0; p < out; p++)
+        for (int32_t i = 0; i < size; i++) {
+            const int32_t channel = i / (lanes * 4) * 4 + i % 4;
+            int32_t sum = 0;
+            for (int32_t j = first[p]; j < first[p + 1]; j++)
+                sum += x[index[j] * size + i] - call.x_zero;
+            want[p * size + i] =
+                channel < c ? requantise(sum, call.scale, call.zero, call.low, call.high) : 0;
+        }
+    call.pool.first = first;
+    call.pool.index = index;
+    call.pool.x = x;
+    call.pool.y = take((size_t)(out * size), 64);
+    k->qavg_pool(&call);
+    same(call.pool.y, want, (size_t)(out * size), "qavg_pool", k->name);
+    drop();
+}
+
+static void qconcat(const ar_kernels *k, int32_t lanes) {
+    ar_qjoin call = {.lanes = lanes, .pixels = between(1, 12)};
+    int32_t all = 0;
+    for (int32_t i = 0; i < 2; i++) {
+        uint8_t *table = take(256, 1);
+        for (int32_t j = 0; j < 256; j++)
+            table[j] = (uint8_t)bits32();
+        all += call.channels[i] = between(1, 21);
+        call.x[i] = codes(call.pixels, call.channels[i], lanes, WIDE);
+        call.table[i] = table;
+    }
+    const size_t n = (size_t)(call.pixels * up4(all) * lanes);
+    uint8_t *want = take(n, 64);
+    memset(want, 0, n);
+    for (int32_t p = 0; p < call.pixels; p++)
+        for (int32_t c = 0; c < all; c++)
+            for (int32_t l = 0; l < lanes; l++) {
+                const int32_t i = c >= call.channels[0], from = c - (i ? call.channels[0] : 0);
+                const int32_t quad = p * up4(call.channels[i]) / 4 + from / 4;
+                const int32_t at = (((p * up4(all) + c) / 4 * lanes) + l) * 4 + c % 4;
+                want[at] = call.table[i][call.x[i][(quad * lanes + l) * 4 + from % 4]];
+            }
+    call.y = take(n, 64);
+    k->qconcat(&call);
+    same(call.y, want, n, "qconcat", k->name);
+    drop();
+}
+
+static void qadd(const ar_kernels *k) {
+    const int32_t n = 32 * between(1, 9);
+    uint8_t *a = take((size_t)n, 64), *b = take((size_t)n, 64), *want = take((size_t)n, 64);
+    ar_qadd call = {n, a, b, between(0, 255), between(0, 255), number(), draw_scale()};
+    call.zero = between(0, 255);
+    call.low = between(0, 1) ? 0 : between(0, 127);
+    call.high = between(0, 1) ? 255 : between(call.low, 255);
+    if (between(0, 2) == 0) call.a_scale = call.b_scale = 0.5f; /* ties */
+    for (int32_t i = 0; i < n; i++) {
+        a[i] = (uint8_t)bits32();
+        b[i] = (uint8_t)bits32();
+        const float x = (float)(a[i] - call.a_zero) * call.a_scale;
+        const float v = x + (float)(b[i] - call.b_zero) * call.b_scale;
+        want[i] =
+            (uint8_t)fminf(fmaxf(rintf(v) + (float)call.zero, (float)call.low), (float)call.high);
+    }
+    call.y = take((size_t)n, 64);
+    k->qadd(&call);
+    same(call.y, want, (size_t)n, "qadd", k->name);
+    drop();
+}
+
+static void qpad(const ar_kernels *k, int32_t lanes) {
+    ar_qpad call = {lanes, between(1, 9), between(1, 20), between(0, 9)};
+    call.channels_out = call.before + call.channels + between(0, 9);
+    call.fill = between(0, 255);
+    const int32_t from = up4(call.channels) / 4, to = up4(call.channels_out) / 4;
+    const size_t n = (size_t)(call.pixels * to * lanes * 4);
+    uint8_t *x = take((size_t)(call.pixels * from * lanes * 4), 64), *want = take(n, 64);
+    for (int32_t i = 0; i < call.pixels * from * lanes * 4; i++)
+        x[i] = (uint8_t)bits32();
+    for (size_t i = 0; i < n; i++) {
+        const int32_t l = (int32_t)i / 4 % lanes, quad = (int32_t)i / 4 / lanes;
+        const int32_t p = quad / to, c = quad % to * 4 + (int32_t)i % 4, own = c - call.before;
+        want[i] = c < call.channels_out ? (uint8_t)call.fill : 0;
+        if (own >= 0 && own < call.channels)
+            want[i] = x[((p * from + own / 4) * lanes + l) * 4 + own % 4];
+    }
+    call.x = x;
+    call.y = take(n, 64);
+    k->qpad(&call);
+    same(call.y, want, n, "qpad", k->name);
+    drop();
+}
+
+/* By the output: which tap, channel and column a byte is of. */
+static void qrows(const ar_kernels *k, int32_t lanes) {
+    ar_qrows call = {lanes, between(0, 1) ? 1 : between(2, 5), between(1, 6), between(1, 9)};
+    call.taps = between(1, 9);
+    call.stride = between(1, 3);
+    call.padding = between(0, 4);
+    call.places = between(1, 9);
+    call.quads = up4(call.taps * call.channels) / 4;
+    const size_t n = (size_t)(call.places * call.h * call.quads * lanes * 4);
+    const int32_t from = up4(call.channels) / 4;
+    const uint8_t *x = codes(call.h * call.w, call.channels, lanes, WIDE);
+    uint8_t *want = take(n, 64);
+    for (size_t i = 0; i < n; i++) {
+        const int32_t l = (int32_t)i / 4 % lanes, quad = (int32_t)i / 4 / lanes;
+        const int32_t byte = quad % call.quads * 4 + (int32_t)i % 4;
+        const int32_t row = quad / call.quads % call.h, place = quad / call.quads / call.h;
+        const int32_t tap = byte / call.channels, c = byte % call.channels;
+        const int32_t column = place * call.stride - call.padding + tap;
+        const bool inside = tap < call.taps && column >= 0 && column < call.w;
+        const int32_t at = inside ? (row * call.w + column) * from + c / 4 : 0;
+        want[i] = inside ? x[(at * lanes + l) * 4 + c % 4] : 0;
+    }
+    call.x = x;
+    call.y = take(n, 64);
+    k->qrows(&call);
+    same(call.y, want, n, "qrows", k->name);
+    drop();
+}
+
 static void qload(const ar_kernels *k, int32_t lanes) {
     const int32_t count = between(1, lanes), c = between(1, 9), pixels = between(1, 40);
     const int32_t quads = up4(c) / 4;
@@ -506,21 +671,26 @@ static void qload(const ar_kernels *k, int32_t lanes) {
     drop();
 }
 
-static void test_pool_load(void **unused) {
+static void test_between_layers(void **unused) {
     (void)unused;
     for (int32_t round = 0; round < ROUNDS; round++)
         for (int32_t i = 0; i < level_count; i++) {
             qmax_pool(levels[i].table, 8 << round % 2);
+            qavg_pool(levels[i].table, 8 << round % 2);
+            qconcat(levels[i].table, 8 << round % 2);
             qload(levels[i].table, 8 << round % 2);
+            qadd(levels[i].table);
+            qpad(levels[i].table, 8 << round % 2);
+            qrows(levels[i].table, 8 << round % 2);
         }
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_shapes),     cmocka_unit_test(test_tails),
-        cmocka_unit_test(test_saturation), cmocka_unit_test(test_zero_points),
-        cmocka_unit_test(test_ties),       cmocka_unit_test(test_pool_load),
-        cmocka_unit_test(test_counted),
+        cmocka_unit_test(test_shapes),         cmocka_unit_test(test_tails),
+        cmocka_unit_test(test_saturation),     cmocka_unit_test(test_zero_points),
+        cmocka_unit_test(test_largest_codes),  cmocka_unit_test(test_ties),
+        cmocka_unit_test(test_between_layers), cmocka_unit_test(test_counted),
     };
     levels_find();
     return cmocka_run_group_tests_name("integer", tests, NULL, NULL);

@@ -13,6 +13,8 @@
 #include <unistd.h>
 #include <zlib.h>
 
+#include "model/model.h"
+
 static char folder[256];
 
 /* ---- What scenarios start from ---- */
@@ -224,14 +226,45 @@ static void scenario_attack(run *r) {
 }
 
 static void scenario_quantize(run *r) {
-    static const char *const ranges[3] = {"minmax", "percentile", "mse"};
+    static const char *const ranges[2] = {"minmax", "mse"}; /* without and with histograms */
     new_model(r, 0);
     if (!r->over) new_dataset(r, 0);
-    for (int32_t i = 0; i < 3 && !r->over; i++)
+    for (int32_t i = 0; i < 2 && !r->over; i++)
         make_smaller(r, i + 1, "quant_ptq", "range", ranges[i]);
     if (r->over) return;
-    CALL(r, advrob_model_save(r->models[3], path_of("small.safetensors")));
+    CALL(r, advrob_model_save(r->models[2], path_of("small.safetensors")));
     look_at_model(r, r->models[0]);
+}
+
+/* Worse by 1 with each quantized layer. */
+static int32_t count_layers(void *user, advrob_model *model, double *score) {
+    (void)user;
+    *score = 0;
+    for (int32_t i = 1; i < model->node_count; i++)
+        *score -= model->nodes[i].weights.bits > 0;
+    return 0;
+}
+
+/* One of three layers goes back to float; what the others lost. */
+static void scenario_guard(run *r) {
+    new_model(r, 0);
+    if (!r->over) new_dataset(r, 0);
+    if (!r->over) new_options(r, 0);
+    if (r->over) return;
+    CALL(r, advrob_options_set_text(r->options[0], "bias_correction", "1"));
+    CALL(r, advrob_options_set_text(r->options[0], "range", "moving_average"));
+    CALL(r, advrob_options_set_text(r->options[0], "max_drop", "2"));
+    MAKE(r, r->compressors[0],
+         advrob_compressor_create(r->ctx, "quant_ptq", r->options[0], &r->compressors[0]));
+    CALL(r, advrob_compressor_on_score(r->compressors[0], count_layers, NULL));
+    MAKE(r, r->models[1],
+         advrob_compressor_run(r->compressors[0], r->models[0], r->data[0], &r->models[1]));
+    look_at_model(r, r->models[1]);
+    MAKE(r, r->reports[0], advrob_report_create(r->ctx, &r->reports[0]));
+    while (refused(
+        r, advrob_report_quantization(r->reports[0], r->models[0], r->models[1], r->data[0], NULL),
+        "advrob_report_quantization"))
+        assert_int_equal(advrob_report_rows(r->reports[0]), 0);
 }
 
 /* Lowered, saved, loaded, run and attacked. */
@@ -242,7 +275,7 @@ static void scenario_engine(run *r) {
     if (!r->over) new_dataset(r, 0);
     if (!r->over) make_smaller(r, 1, "quant_ptq", "range", "minmax");
     if (r->over) return;
-    MAKE(r, r->engines[0], advrob_engine_create(r->models[1], &r->engines[0]));
+    MAKE(r, r->engines[0], advrob_engine_create(r->models[1], NULL, &r->engines[0]));
     CALL(r, advrob_engine_save(r->engines[0], path_of("engine")));
     MAKE(r, r->engines[1], advrob_engine_load(r->ctx, path_of("engine"), &r->engines[1]));
     CALL(r, advrob_engine_run(r->engines[1], IMAGES, images, logits));
@@ -523,7 +556,7 @@ static const struct {
     {"finetune", scenario_finetune}, {"batch_norm", scenario_batch_norm},
     {"report", scenario_report},     {"page", scenario_page},
     {"row", scenario_row},           {"profile", scenario_profile},
-    {"engine", scenario_engine},
+    {"engine", scenario_engine},     {"guard", scenario_guard},
 };
 enum { SCENARIOS = sizeof scenarios / sizeof scenarios[0] };
 

@@ -278,6 +278,28 @@ class Objects(Folder):
                       advrob.evaluate(model, x, y), advrob.Target.from_callable(model)):
             self.assertTrue(repr(thing).startswith(type(thing).__name__.strip('_').replace('Late', 'Target')))
 
+    def test_guarded_quantization(self):
+        """Scores of one's own decide what stays float; what each layer lost."""
+        model = advrob.Model.build('tiny', seed=1)
+        x, seen = noise(64, model.shape), []
+
+        def score(net):
+            seen.append(net)
+            return 1.0 if len(seen) == 1 else 0.0  # nothing is good enough: the float net stays
+
+        settings = dict(weight_bits=2, max_drop=0.1)
+        quantized = advrob.compress('quant_ptq', model, x, on_score=score, **settings)
+        self.assertGreater(len(seen), 2)
+        self.assertTrue((quantized(x) == model(x)).all())
+        with self.assertRaises(ValueError):
+            seen[0](x)
+        with self.assertRaises(ZeroDivisionError):
+            advrob.compress('quant_ptq', model, x, on_score=lambda net: 1 / 0, **settings)
+        rows = advrob.quantization(model, advrob.compress('quant_ptq', model, x), x)
+        layers = [row for row in rows if 'weight_sqnr' in row]
+        self.assertEqual({row['weight_bits'] for row in layers}, {8})
+        self.assertTrue(all(20 < row['weight_sqnr'] < 80 for row in layers))
+
     def test_energy(self):
         """Counters of a machine that is made of files."""
         zone = self.folder / 'intel-rapl:0'

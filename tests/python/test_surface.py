@@ -77,6 +77,7 @@ class Listing(unittest.TestCase):
         """Kind to a function that uses a component with options alone, as Python users do."""
         model = advrob.Model.build('tiny', seed=1)
         x, y = noise(4, model.shape), np.arange(4) % model.classes
+        quantized = advrob.compress('quant_ptq', model, x)
         graph = advrob.Graph()
         pixels = graph.input(4, 8, 8)
 
@@ -104,6 +105,7 @@ class Listing(unittest.TestCase):
             'curve': lambda _name, **o: advrob.curve(model, x, y, **{'epsilons': [0.01], **o}),
             'check': lambda _name, **o: advrob.check(model, x, y, **{'steps': 2, 'queries': 2, **o}),
             'profile': lambda _name, **o: model.profile(**{'repeats': 1, 'batch_size': 1, **o}),
+            'quantization': lambda _name, **o: advrob.quantization(model, quantized, x, **o),
             'report': report,
         }
 

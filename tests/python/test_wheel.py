@@ -97,6 +97,10 @@ class Wheel(Folder):
         subprocess.run(['cc', '-shared', '-fPIC', source, '-o', made], check=True)
         done = self.python('import advrob', PYTHONPATH=str(PACKAGE), ADVROB_LIBRARY=str(made))
         self.assertIn('is not libadvrob', done.stderr)
+        source.write_text(f'const char *advrob_version_text(void) {{ return "{advrob.__version__}"; }}\n')
+        subprocess.run(['cc', '-shared', '-fPIC', source, '-o', made], check=True)
+        done = self.python('import advrob', PYTHONPATH=str(PACKAGE), ADVROB_LIBRARY=str(made))
+        self.assertIn('inference-only', done.stderr)
 
     @unittest.skipUnless(INSTALL, 'asked for by --install')
     def test_install(self):

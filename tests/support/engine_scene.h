@@ -3,7 +3,7 @@
 #ifndef TEST_ENGINE_SCENE_H
 #define TEST_ENGINE_SCENE_H
 
-#include "engine/engine.h"
+#include "engine/lower.h"
 #include "support/golden.h"
 
 #include "support/images.h"
@@ -46,7 +46,7 @@ static inline void open_scene(scene *s, advrob_context *ctx, const char *net, co
         s->x[i] = rintf(s->x[i] * 255) / 255;
     test_ok(advrob_compressor_create(ctx, "quant_ptq", options, &quant));
     test_ok(advrob_compressor_run(quant, model, data, &s->quantized));
-    test_ok(advrob_engine_create(s->quantized, &s->engine));
+    test_ok(advrob_engine_create(s->quantized, NULL, &s->engine));
     advrob_compressor_destroy(quant);
     ar_options_destroy(options);
     ar_dataset_release(data);

@@ -42,6 +42,15 @@ static void check_net(advrob_context *ctx, const char *net, const char *words) {
     close_scene(&s);
 }
 
+/* The largest net of the zoo: 11 million weights. */
+static void test_resnet18(void **state) {
+    (void)state;
+    if (TEST_SANITIZED) skip();
+    advrob_context *ctx = open_context(NULL, 2, ar_cpu_detect());
+    check_net(ctx, "resnet18_cifar10", "activation_bits=7 images=8");
+    ar_context_release(ctx);
+}
+
 static void test_nets(void **state) {
     (void)state;
     static const char *const nets[] = {"tiny",   "tiny_residual", "conv_small", "mlp",
@@ -85,7 +94,7 @@ static void test_small_filters(void **state) {
         test_ok(ar_dataset_gather(data, 0, NULL, IMAGES, x, NULL));
         test_ok(advrob_compressor_create(ctx, "quant_ptq", options, &quant));
         test_ok(advrob_compressor_run(quant, model, data, &quantized));
-        test_ok(advrob_engine_create(quantized, &engine));
+        test_ok(advrob_engine_create(quantized, NULL, &engine));
         test_ok(ar_target_from_model(quantized, &simulated));
         test_ok(ar_target_forward(simulated, IMAGES, x, wanted));
         test_ok(advrob_engine_run(engine, IMAGES, x, logits));
@@ -120,7 +129,7 @@ static void test_bits(void **state) {
                 const int32_t classes = s.engine->classes;
                 advrob_engine_destroy(s.engine);
                 ctx->kernels = ar_kernels_get(level, false);
-                test_ok(advrob_engine_create(s.quantized, &s.engine));
+                test_ok(advrob_engine_create(s.quantized, NULL, &s.engine));
                 if (level == 0 && threads == 1) {
                     test_ok(advrob_engine_run(s.engine, IMAGES, s.x, wanted));
                     for (int64_t i = 1; i < classes; i++)
@@ -140,6 +149,28 @@ static void test_bits(void **state) {
                 ar_context_release(ctx);
             }
     }
+}
+
+/* Pixels beyond the box have the codes of its ends, also where there are fewer than 256. */
+static void test_beyond(void **state) {
+    (void)state;
+    advrob_context *ctx = open_context(NULL, 1, ar_cpu_detect());
+    static const char *const words[] = {"activation_bits=4", "activation_bits=8"};
+    for (size_t w = 0; w < 2; w++) {
+        scene s;
+        float wanted[IMAGES * CLASSES], logits[IMAGES * CLASSES];
+        open_scene(&s, ctx, "tiny", words[w]);
+        const size_t bytes = sizeof(float) * IMAGES * (size_t)s.engine->classes;
+        for (int64_t i = 0; i < IMAGES * s.size; i++)
+            s.x[i] = 3 * s.x[i] - 1;
+        test_ok(advrob_engine_run(s.engine, IMAGES, s.x, logits));
+        for (int64_t i = 0; i < IMAGES * s.size; i++)
+            s.x[i] = fminf(fmaxf(s.x[i], 0), 1);
+        test_ok(advrob_engine_run(s.engine, IMAGES, s.x, wanted));
+        assert_memory_equal(logits, wanted, bytes);
+        close_scene(&s);
+    }
+    ar_context_release(ctx);
 }
 
 /* Bytes are the pixels that they stand for. */
@@ -261,7 +292,7 @@ static void test_targets(void **state) {
 
 static void refused(advrob_model *model, int32_t code, const char *says) {
     advrob_engine *engine = NULL;
-    int32_t status = advrob_engine_create(model, &engine);
+    int32_t status = advrob_engine_create(model, NULL, &engine);
     if (status != code || strstr(ar_message(), says) == NULL)
         fail_msg("%d, %s; expected %d and \"%s\"", status, ar_message(), code, says);
     assert_null(engine);
@@ -305,6 +336,12 @@ static void test_refused(void **state) {
     ar_model_release(model);
     open_scene(&s, ctx, "tiny", "");
     float logits[CLASSES];
+    advrob_options *options = test_options("narrow=1");
+    advrob_engine *none = NULL;
+    assert_int_equal(advrob_engine_create(s.quantized, options, &none), ADVROB_E_UNKNOWN);
+    assert_non_null(strstr(ar_message(), "engine: unknown option \"narrow\""));
+    assert_null(none);
+    ar_options_destroy(options);
     assert_int_equal(advrob_engine_run(s.engine, 0, s.x, logits), ADVROB_E_RANGE);
     ar_node *conv = &s.quantized->nodes[ar_model_find_node(s.quantized, "conv1")];
     ar_node *first = &s.quantized->nodes[0];
@@ -332,8 +369,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_nets),          cmocka_unit_test(test_bits),
         cmocka_unit_test(test_small_filters), cmocka_unit_test(test_bytes),
-        cmocka_unit_test(test_steady),        cmocka_unit_test(test_targets),
-        cmocka_unit_test(test_flattened),     cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_beyond),        cmocka_unit_test(test_steady),
+        cmocka_unit_test(test_targets),       cmocka_unit_test(test_flattened),
+        cmocka_unit_test(test_resnet18),      cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,7 +13,7 @@ static void expect_engine(advrob_model *model, const float *x, int64_t n) {
     const size_t bytes = sizeof(float) * (size_t)(n * ar_model_classes(model));
     float *a = malloc(bytes), *b = malloc(bytes);
     advrob_engine *engine = NULL;
-    test_ok(advrob_engine_create(model, &engine));
+    test_ok(advrob_engine_create(model, NULL, &engine));
     test_ok(advrob_engine_run(engine, n, x, a));
     test_ok(advrob_model_forward(model, n, x, b));
     assert_memory_equal(a, b, bytes);

@@ -8,28 +8,10 @@
 #include "model/oracle.h"
 #include "support/golden.h"
 
-#include "support/images.h"
 #include "support/options.h"
+#include "support/quantized.h"
 
 enum { IMAGES = 40 };
-
-static advrob_context *open_context(test_allocator *allocator, int32_t threads) {
-    advrob_context *ctx = test_context_with(allocator, threads);
-    ctx->kernels = ar_kernels_get(ar_cpu_detect(), false);
-    return ctx;
-}
-
-static advrob_model *open_net(advrob_context *ctx, const char *name) {
-    const double mean = 0.5, std = 0.3;
-    advrob_model *model = test_zoo(ctx, name);
-    test_ok(ar_model_initialise(model, "pytorch", 5));
-    test_ok(ar_model_set_normalisation(model, &mean, 1, &std, 1));
-    return model;
-}
-
-static advrob_dataset *images_for(const advrob_model *model, int64_t n, int64_t seed) {
-    return test_dataset(model->ctx, n, model->nodes[0].shape, ar_model_classes(model), 0.2, seed);
-}
 
 static int32_t quantize(const advrob_model *model, const advrob_dataset *data, const char *text,
                         advrob_model **out) {
@@ -42,33 +24,9 @@ static int32_t quantize(const advrob_model *model, const advrob_dataset *data, c
     return status;
 }
 
-/* ---- values of a node on the first n images, float by float ---- */
+/* ---- records ---- */
 
-typedef struct values {
-    int64_t count;
-    float *v;
-    double low, high;
-} values;
-
-static values values_of(advrob_model *model, int32_t node, const advrob_dataset *data, int64_t n) {
-    values r = {
-        .count = n * ar_shape_count(model->nodes[node].shape), .low = INFINITY, .high = -INFINITY};
-    float *x = malloc(sizeof(float) * (size_t)(n * ar_shape_count(model->nodes[0].shape)));
-    ar_program *program;
-    r.v = malloc(sizeof(float) * (size_t)r.count);
-    test_ok(ar_dataset_gather(data, 0, NULL, n, x, NULL));
-    test_ok(ar_program_create(model, node, false, &program));
-    test_ok(ar_program_forward(program, n, x, r.v));
-    ar_program_destroy(program);
-    for (int64_t i = 0; i < r.count; i++) {
-        r.low = fmin(r.low, (double)r.v[i]);
-        r.high = fmax(r.high, (double)r.v[i]);
-    }
-    free(x);
-    return r;
-}
-
-static double value_error(const values *r, const ar_quant *q) {
+static double value_error(const test_values *r, const ar_quant *q) {
     double error = 0, scale = (double)q->scales[0];
     for (int64_t i = 0; i < r->count; i++) {
         double code = rint((double)r->v[i] / scale) + q->zero;
@@ -77,8 +35,6 @@ static double value_error(const values *r, const ar_quant *q) {
     }
     return error;
 }
-
-/* ---- records ---- */
 
 /* A scale and a zero point for [low, high], stretched to hold zero. */
 static void check_affine(const char *where, const ar_quant *q, int32_t bits, double low,
@@ -203,7 +159,7 @@ static void check_records(advrob_model *m, const advrob_dataset *data, int32_t b
             check_affine("input", &node->output, bits, 0, 1);
             continue;
         }
-        values r = values_of(m, i, data, IMAGES);
+        test_values r = test_values_of(m, i, data, IMAGES);
         snprintf(where, sizeof where, "%s, %s, %d bits", m->zoo, node->name, bits);
         check_affine(where, &node->output, bits, r.low, r.high);
         free(r.v);
@@ -216,11 +172,11 @@ static void test_records(void **state) {
     static const char *const nets[] = {"tiny", "tiny_residual", "conv_small"};
     static const int32_t bits[] = {16, 8, 4, 2, 1};
     static test_allocator allocator;
-    advrob_context *ctx = open_context(&allocator, 2);
+    advrob_context *ctx = test_quant_context(&allocator, 2);
     for (size_t n = 0; n < sizeof nets / sizeof nets[0]; n++) {
-        advrob_model *model = open_net(ctx, nets[n]);
+        advrob_model *model = test_quant_net(ctx, nets[n]);
         /* More images than are looked at; and, in one net, a filter of zeros. */
-        advrob_dataset *data = images_for(model, IMAGES + 30, 3);
+        advrob_dataset *data = test_quant_images(model, IMAGES + 30, 3);
         const ar_parameter *p = &model->parameters[0];
         if (n == 0)
             memset(model->slab + p->offset, 0, sizeof(ar_real) * (size_t)(p->count / p->shape[0]));
@@ -238,9 +194,9 @@ static void test_records(void **state) {
 /* A filter of zeros stays one, also where weights have a sign alone. */
 static void test_zero_filter(void **state) {
     (void)state;
-    advrob_context *ctx = open_context(NULL, 1);
-    advrob_model *m = open_net(ctx, "tiny"), *q = NULL;
-    advrob_dataset *data = images_for(m, IMAGES, 3);
+    advrob_context *ctx = test_quant_context(NULL, 1);
+    advrob_model *m = test_quant_net(ctx, "tiny"), *q = NULL;
+    advrob_dataset *data = test_quant_images(m, IMAGES, 3);
     const ar_parameter *p = &m->parameters[0];
     memset(m->slab + p->offset, 0, sizeof(ar_real) * (size_t)(p->count / p->shape[0]));
     ar_model_changed(m);
@@ -264,12 +220,12 @@ static void test_zero_filter(void **state) {
 static void test_one_sided(void **state) {
     (void)state;
     static const double lows[] = {1, -3}, highs[] = {3, -1}, one[] = {1};
-    advrob_context *ctx = open_context(NULL, 1);
+    advrob_context *ctx = test_quant_context(NULL, 1);
     for (int32_t k = 0; k < 2; k++) {
-        advrob_model *m = open_net(ctx, "tiny"), *q = NULL;
+        advrob_model *m = test_quant_net(ctx, "tiny"), *q = NULL;
         test_ok(ar_model_set_box(m, &(ar_f64_array){lows + k, 1}, &(ar_f64_array){highs + k, 1},
                                  &(ar_f64_array){one, 1}));
-        advrob_dataset *data = images_for(m, IMAGES, 3);
+        advrob_dataset *data = test_quant_images(m, IMAGES, 3);
         test_ok(quantize(m, data, "activation_bits=4", &q));
         check_affine("input", &q->nodes[0].output, 4, lows[k], highs[k]);
         assert_true(q->nodes[0].output.zero == (k == 0 ? 0 : 15));
@@ -284,9 +240,9 @@ static void test_one_sided(void **state) {
 static void test_folded_normalisation(void **state) {
     (void)state;
     static const char *const nets[] = {"tiny", "tiny_residual", "mlp", "resnet20"};
-    advrob_context *ctx = open_context(NULL, 2);
+    advrob_context *ctx = test_quant_context(NULL, 2);
     for (size_t n = 0; n < sizeof nets / sizeof nets[0]; n++) {
-        advrob_model *m = open_net(ctx, nets[n]), *folded = NULL;
+        advrob_model *m = test_quant_net(ctx, nets[n]), *folded = NULL;
         const int32_t channels = m->nodes[0].shape.c;
         static const double mean[] = {0.5, 0.4, 0.3}, std[] = {0.3, 0.2, 0.5};
         enum { FEW = 5 };
@@ -326,7 +282,7 @@ static void check_percentile(advrob_model *m, const advrob_dataset *data, double
     for (int32_t i = 1; i < q->node_count; i++) {
         const ar_quant *record = &q->nodes[i].output;
         if (record->bits == 0) continue;
-        values r = values_of(m, i, data, IMAGES);
+        test_values r = test_values_of(m, i, data, IMAGES);
         double bin = (r.high - r.low) / 2048, scale = (double)record->scales[0];
         /* The ends of the range, to the half step that the zero point was rounded by. */
         double high = (record->high - record->zero) * scale, low = -record->zero * scale;
@@ -352,10 +308,10 @@ static void check_percentile(advrob_model *m, const advrob_dataset *data, double
 static void test_percentile(void **state) {
     (void)state;
     static const char *const nets[] = {"tiny", "tiny_residual"};
-    advrob_context *ctx = open_context(NULL, 1);
+    advrob_context *ctx = test_quant_context(NULL, 1);
     for (size_t n = 0; n < sizeof nets / sizeof nets[0]; n++) {
-        advrob_model *m = open_net(ctx, nets[n]), *a = NULL, *b = NULL;
-        advrob_dataset *data = images_for(m, IMAGES, 3);
+        advrob_model *m = test_quant_net(ctx, nets[n]), *a = NULL, *b = NULL;
+        advrob_dataset *data = test_quant_images(m, IMAGES, 3);
         check_percentile(m, data, 99.9);
         check_percentile(m, data, 99);
         check_percentile(m, data, 90);
@@ -389,12 +345,12 @@ static double weight_error(const advrob_model *q, const ar_node *node, int32_t c
 static void test_mse(void **state) {
     (void)state;
     static const char *const nets[] = {"tiny", "tiny_residual"};
-    advrob_context *ctx = open_context(NULL, 1);
+    advrob_context *ctx = test_quant_context(NULL, 1);
     int32_t better = 0, all = 0, better_values = 0, all_values = 0;
     for (size_t n = 0; n < sizeof nets / sizeof nets[0]; n++)
         for (int32_t bits = 2; bits <= 5; bits++) {
-            advrob_model *m = open_net(ctx, nets[n]), *plain = NULL, *mse = NULL;
-            advrob_dataset *data = images_for(m, IMAGES, 3);
+            advrob_model *m = test_quant_net(ctx, nets[n]), *plain = NULL, *mse = NULL;
+            advrob_dataset *data = test_quant_images(m, IMAGES, 3);
             char text[96];
             snprintf(text, sizeof text, "weight_bits=%d activation_bits=%d", bits, bits);
             test_ok(quantize(m, data, text, &plain));
@@ -410,7 +366,7 @@ static void test_mse(void **state) {
                     all++;
                 }
                 if (a->output.bits == 0) continue;
-                values r = values_of(m, i, data, IMAGES);
+                test_values r = test_values_of(m, i, data, IMAGES);
                 double ea = value_error(&r, &a->output), eb = value_error(&r, &b->output);
                 if (!(ea <= eb * 1.001)) /* the search sees a histogram */
                     fail_msg("%s, %d bits: error %g with mse, %g without", a->name, bits, ea, eb);
@@ -434,10 +390,10 @@ static void test_mse(void **state) {
 static void test_use(void **state) {
     (void)state;
     static const char *const nets[] = {"tiny", "tiny_residual", "conv_small"};
-    advrob_context *ctx = open_context(NULL, 2);
+    advrob_context *ctx = test_quant_context(NULL, 2);
     for (size_t n = 0; n < sizeof nets / sizeof nets[0]; n++) {
-        advrob_model *m = open_net(ctx, nets[n]), *q = NULL;
-        advrob_dataset *data = images_for(m, IMAGES, 3);
+        advrob_model *m = test_quant_net(ctx, nets[n]), *q = NULL;
+        advrob_dataset *data = test_quant_images(m, IMAGES, 3);
         int64_t size = ar_shape_count(m->nodes[0].shape), classes = ar_model_classes(m);
         float *x = malloc(sizeof(float) * (size_t)(IMAGES * size)), *dx;
         float *plain = malloc(sizeof(float) * (size_t)(IMAGES * classes));
@@ -483,10 +439,10 @@ static void test_finetune(void **state) {
     static const char *const texts[] = {
         "", "weight_bits=4 activation_bits=4", "weight_bits=2 activation_bits=4",
         "weight_bits=1 activation_bits=8 weight_granularity=tensor"};
-    advrob_context *ctx = open_context(NULL, 2);
+    advrob_context *ctx = test_quant_context(NULL, 2);
     for (size_t k = 0; k < sizeof texts / sizeof texts[0]; k++) {
-        advrob_model *m = open_net(ctx, "tiny"), *q = NULL;
-        advrob_dataset *data = images_for(m, 200, 3);
+        advrob_model *m = test_quant_net(ctx, "tiny"), *q = NULL;
+        advrob_dataset *data = test_quant_images(m, 200, 3);
         advrob_options *options = test_options("epochs=4 lr=0.02 batch_size=16");
         advrob_finetune *fit = NULL;
         advrob_history *history = NULL;
@@ -513,16 +469,18 @@ static void test_finetune(void **state) {
 static void test_same_again(void **state) {
     (void)state;
     static const char *const texts[] = {"", "range=mse weight_range=mse weight_bits=3",
-                                        "range=percentile percentile=99 activation_bits=2"};
+                                        "range=percentile percentile=99 activation_bits=2",
+                                        "range=moving_average batch_size=7 bias_correction=1",
+                                        "weight_bits=2 bias_correction=1 float_layers=conv2"};
     char folder[512], path[600];
     test_folder_make(folder, sizeof folder);
     snprintf(path, sizeof path, "%s/q.safetensors", folder);
     for (size_t k = 0; k < sizeof texts / sizeof texts[0]; k++) {
         uint64_t digest = 0;
         for (int32_t threads = 1; threads <= 3; threads++) {
-            advrob_context *ctx = open_context(NULL, threads);
-            advrob_model *m = open_net(ctx, "tiny_residual"), *q = NULL, *loaded = NULL;
-            advrob_dataset *data = images_for(m, IMAGES, 3);
+            advrob_context *ctx = test_quant_context(NULL, threads);
+            advrob_model *m = test_quant_net(ctx, "tiny_residual"), *q = NULL, *loaded = NULL;
+            advrob_dataset *data = test_quant_images(m, IMAGES, 3);
             test_ok(quantize(m, data, texts[k], &q));
             if (threads == 1) digest = ar_model_digest(q);
             assert_true(ar_model_digest(q) == digest);
@@ -542,15 +500,15 @@ static void test_same_again(void **state) {
 static void test_options_and_errors(void **state) {
     (void)state;
     static test_allocator allocator;
-    advrob_context *ctx = open_context(&allocator, 1);
-    advrob_model *m = open_net(ctx, "tiny"), *q = NULL, *again = NULL, *other;
-    advrob_dataset *data = images_for(m, 20, 3), *narrow, *first = NULL;
+    advrob_context *ctx = test_quant_context(&allocator, 1);
+    advrob_model *m = test_quant_net(ctx, "tiny"), *q = NULL, *again = NULL, *other;
+    advrob_dataset *data = test_quant_images(m, 20, 3), *narrow, *first = NULL;
     advrob_compressor *compressor = NULL;
     char *plan = NULL;
     assert_int_equal(quantize(m, NULL, "", &q), ADVROB_E_INVALID);
     assert_non_null(strstr(ar_message(), "calibration"));
-    other = open_net(ctx, "conv_small");
-    narrow = images_for(other, 20, 3);
+    other = test_quant_net(ctx, "conv_small");
+    narrow = test_quant_images(other, 20, 3);
     assert_int_equal(quantize(m, narrow, "", &q), ADVROB_E_SHAPE);
     assert_non_null(strstr(ar_message(), "1 x 28 x 28"));
     assert_int_equal(quantize(other, data, "", &q), ADVROB_E_SHAPE);

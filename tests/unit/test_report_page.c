@@ -2,6 +2,7 @@
  * its place, whatever it holds the page is well formed, and refused calls change nothing. */
 #include "support/support.h"
 
+#include <advrob/components.h>
 #include <errno.h>
 
 #include "support/page.h"

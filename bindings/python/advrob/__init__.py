@@ -21,7 +21,7 @@ from .finetune import History, finetune
 from .graph import Graph, Node
 from .model import Model
 from .options import Option, component_help, components, options
-from .report import Evaluation, Report, check, curve, evaluate
+from .report import Evaluation, Report, check, curve, evaluate, quantization
 from .target import Target
 
 __all__ = [
@@ -29,4 +29,5 @@ __all__ = [
     'Cancelled', 'Context', 'Dataset', 'Energy', 'Engine', 'Evaluation', 'Graph', 'History', 'Model',
     'Node', 'Option', 'Report', 'Target', '__version__', 'as_images', 'attack', 'check', 'compress',
     'component_help', 'components', 'curve', 'evaluate', 'finetune', 'library_path', 'options', 'plan',
+    'quantization',
 ]

@@ -55,6 +55,8 @@ def check_version(there: ctypes.CDLL, path: str) -> None:
 
 def declare(there: ctypes.CDLL) -> None:
     for name, (result, parameters) in _prototypes.FUNCTIONS.items():
+        if not hasattr(there, name):
+            raise ImportError(f'{library_path} has no {name}: is it the inference-only library?')
         function = getattr(there, name)
         function.restype, function.argtypes = result, parameters
         if result is ctypes.c_int32:

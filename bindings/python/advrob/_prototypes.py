@@ -41,6 +41,7 @@ I32 = 3
 I64 = 4
 
 advrob_compress_step_fn = CFUNCTYPE(c_int32, c_void_p, c_int64, c_int64, c_void_p)
+advrob_compress_score_fn = CFUNCTYPE(c_int32, c_void_p, c_void_p, c_void_p)
 advrob_log_fn = CFUNCTYPE(None, c_void_p, c_int32, c_char_p)
 advrob_progress_fn = CFUNCTYPE(c_int32, c_void_p, c_char_p, c_int64, c_int64, c_double)
 advrob_body_fn = CFUNCTYPE(None, c_void_p, c_int64, c_int32)
@@ -57,9 +58,16 @@ FUNCTIONS: Dict[str, Tuple[Any, Tuple[Any, ...]]] = {
         c_void_p, c_void_p)),
     'advrob_attack_run_targeted': (c_int32, (c_void_p, c_void_p, c_int64, c_void_p, c_void_p,
         c_void_p, c_void_p, c_void_p, c_void_p)),
+    'advrob_component_count': (c_int32, (c_char_p,)),
+    'advrob_component_name_at': (c_char_p, (c_char_p, c_int32)),
+    'advrob_component_help_at': (c_char_p, (c_char_p, c_int32)),
+    'advrob_option_count': (c_int32, (c_char_p, c_char_p)),
+    'advrob_option_at': (c_int32, (c_char_p, c_char_p, c_int32, c_void_p, c_void_p, c_void_p,
+        c_void_p, c_void_p)),
     'advrob_compressor_create': (c_int32, (c_void_p, c_char_p, c_void_p, c_void_p)),
     'advrob_compressor_destroy': (None, (c_void_p,)),
     'advrob_compressor_on_step': (c_int32, (c_void_p, advrob_compress_step_fn, c_void_p)),
+    'advrob_compressor_on_score': (c_int32, (c_void_p, advrob_compress_score_fn, c_void_p)),
     'advrob_compressor_run': (c_int32, (c_void_p, c_void_p, c_void_p, c_void_p)),
     'advrob_compressor_plan': (c_int32, (c_void_p, c_void_p, c_void_p, c_void_p)),
     'advrob_text_destroy': (None, (c_void_p, c_void_p)),
@@ -89,7 +97,6 @@ FUNCTIONS: Dict[str, Tuple[Any, Tuple[Any, ...]]] = {
     'advrob_energy_open': (c_int32, (c_void_p, c_char_p, c_void_p)),
     'advrob_energy_read': (c_int32, (c_void_p, c_void_p)),
     'advrob_energy_close': (None, (c_void_p,)),
-    'advrob_engine_create': (c_int32, (c_void_p, c_void_p)),
     'advrob_engine_save': (c_int32, (c_void_p, c_char_p)),
     'advrob_engine_load': (c_int32, (c_void_p, c_char_p, c_void_p)),
     'advrob_engine_destroy': (None, (c_void_p,)),
@@ -98,7 +105,6 @@ FUNCTIONS: Dict[str, Tuple[Any, Tuple[Any, ...]]] = {
     'advrob_engine_memory': (c_int32, (c_void_p, c_void_p, c_void_p)),
     'advrob_engine_run': (c_int32, (c_void_p, c_int64, c_void_p, c_void_p)),
     'advrob_engine_run_u8': (c_int32, (c_void_p, c_int64, c_void_p, c_void_p)),
-    'advrob_target_from_engine': (c_int32, (c_void_p, c_void_p, c_void_p)),
     'advrob_finetune_create': (c_int32, (c_void_p, c_char_p, c_void_p, c_void_p)),
     'advrob_finetune_destroy': (None, (c_void_p,)),
     'advrob_finetune_run': (c_int32, (c_void_p, c_void_p, c_void_p, c_void_p, c_void_p)),
@@ -106,6 +112,8 @@ FUNCTIONS: Dict[str, Tuple[Any, Tuple[Any, ...]]] = {
     'advrob_history_get': (c_int32, (c_void_p, c_int32, c_char_p, c_void_p)),
     'advrob_history_get_str': (c_int32, (c_void_p, c_char_p, c_void_p)),
     'advrob_history_destroy': (None, (c_void_p,)),
+    'advrob_engine_create': (c_int32, (c_void_p, c_void_p, c_void_p)),
+    'advrob_target_from_engine': (c_int32, (c_void_p, c_void_p, c_void_p)),
     'advrob_model_build': (c_int32, (c_void_p, c_char_p, c_void_p, c_void_p)),
     'advrob_model_begin': (c_int32, (c_void_p, c_int32, c_int32, c_int32, c_void_p, c_void_p)),
     'advrob_model_add': (c_int32, (c_void_p, c_char_p, c_char_p, c_void_p, c_int32, c_void_p)),
@@ -140,12 +148,6 @@ FUNCTIONS: Dict[str, Tuple[Any, Tuple[Any, ...]]] = {
     'advrob_options_set_handle': (c_int32, (c_void_p, c_char_p, c_void_p)),
     'advrob_options_append': (c_int32, (c_void_p, c_char_p, c_char_p, c_void_p)),
     'advrob_options_set_text': (c_int32, (c_void_p, c_char_p, c_char_p)),
-    'advrob_component_count': (c_int32, (c_char_p,)),
-    'advrob_component_name_at': (c_char_p, (c_char_p, c_int32)),
-    'advrob_component_help_at': (c_char_p, (c_char_p, c_int32)),
-    'advrob_option_count': (c_int32, (c_char_p, c_char_p)),
-    'advrob_option_at': (c_int32, (c_char_p, c_char_p, c_int32, c_void_p, c_void_p, c_void_p,
-        c_void_p, c_void_p)),
     'advrob_report_create': (c_int32, (c_void_p, c_void_p)),
     'advrob_report_destroy': (None, (c_void_p,)),
     'advrob_report_add_column': (c_int32, (c_void_p, c_char_p)),
@@ -163,6 +165,7 @@ FUNCTIONS: Dict[str, Tuple[Any, Tuple[Any, ...]]] = {
     'advrob_report_check': (c_int32, (c_void_p, c_void_p, c_void_p, c_void_p)),
     'advrob_model_latency': (c_int32, (c_void_p, c_int64, c_int32, c_void_p)),
     'advrob_report_profile': (c_int32, (c_void_p, c_void_p, c_void_p)),
+    'advrob_report_quantization': (c_int32, (c_void_p, c_void_p, c_void_p, c_void_p, c_void_p)),
     'advrob_report_write': (c_int32, (c_void_p, c_char_p)),
     'advrob_report_read_csv': (c_int32, (c_void_p, c_char_p)),
     'advrob_report_set_title': (c_int32, (c_void_p, c_char_p)),

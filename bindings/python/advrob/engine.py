@@ -30,10 +30,8 @@ class Engine(Handle):
         """Raises AdvrobError (status "E_UNSUPPORTED") naming what has no integer form."""
         if not isinstance(model, Model):
             raise TypeError(f'model is of type {type(model).__name__}, expected a quantized Model')
-        create = library.advrob_engine_create
         with Options(options) as chosen:
-            more = (chosen,) if len(create.argtypes) == 3 else ()
-            self._begin(made(create, model, *more), model.context, model)
+            self._begin(made(library.advrob_engine_create, model, chosen), model.context, model)
 
     @classmethod
     def load(cls, path: 'str | os.PathLike[str]', *, gradients: Optional[Model] = None,

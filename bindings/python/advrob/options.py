@@ -8,7 +8,8 @@ from . import _prototypes
 from ._library import Handle, library, made, text_bytes
 
 KINDS = ('model', 'dataset', 'attack', 'compressor', 'finetune', 'operator', 'loss', 'optimizer',
-         'schedule', 'context', 'evaluation', 'curve', 'check', 'profile', 'report')
+         'schedule', 'context', 'evaluation', 'curve', 'check', 'profile', 'quantization',
+         'report')
 
 TYPES = {_prototypes.TYPE_F64: 'number', _prototypes.TYPE_I64: 'whole number',
          _prototypes.TYPE_STR: 'text', _prototypes.TYPE_F64_ARRAY: 'numbers',

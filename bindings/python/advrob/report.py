@@ -148,6 +148,13 @@ class Report(Handle):
         with Options(chosen) as settings, guarded(model.context):
             library.advrob_report_profile(self, model, settings)
 
+    def quantization(self, model: Model, quantized: Model, data: Data, **chosen: Any) -> None:
+        """Adds a row for each layer: what quantization did to it; options:
+        advrob.options("quantization")."""
+        images = as_dataset(data, model.context, model.classes)
+        with Options(chosen) as settings, guarded(model.context):
+            library.advrob_report_quantization(self, model, quantized, images, settings)
+
     # ---- The page ----
 
     def set_title(self, title: str) -> None:
@@ -363,3 +370,11 @@ def check(target: Attackable, x: Any, y: Any = None, *, progress: Progress = Non
     report.add_row()
     report.check(goal, data, progress=progress, **chosen)
     return report.rows[0]
+
+
+def quantization(model: Model, quantized: Model, data: Data, **chosen: Any) -> List[Dict[str, Any]]:
+    """What quantization did to each layer of `model` on images `data`, a dictionary for each: signal to
+    noise ratios, clipped shares, scales. Options: advrob.options("quantization")."""
+    report = Report(context=model.context)
+    report.quantization(model, quantized, data, **chosen)
+    return report.rows

@@ -11,14 +11,14 @@ static int32_t up4(int32_t n) {
 }
 
 /* [block][row][output][4] */
-size_t ar_qgemm_size_c(int32_t outputs, int32_t rows, bool narrow) {
-    (void)narrow;
+size_t ar_qgemm_size_c(int32_t outputs, int32_t rows, int32_t x_high) {
+    (void)x_high;
     return (size_t)up4(outputs) * (size_t)rows * 4;
 }
 
-void ar_qgemm_pack_c(int32_t outputs, int32_t rows, bool narrow, const int8_t *w, void *packed) {
+void ar_qgemm_pack_c(int32_t outputs, int32_t rows, int32_t x_high, const int8_t *w, void *packed) {
     int8_t *out = packed;
-    (void)narrow;
+    (void)x_high;
     for (int32_t b = 0; b < outputs; b += BLOCK)
         for (int32_t r = 0; r < rows; r++)
             for (int32_t o = b; o < b + BLOCK; o++, out += 4) {
@@ -91,6 +91,102 @@ void ar_qmax_pool_c(const ar_qpool *call) {
                 y[i] = x[i] > y[i] ? x[i] : y[i];
         }
     }
+}
+
+/* Bytes [i, i + n) of output pixel p, n at most a quad of all lanes. */
+static void mean_run(const ar_qmean *call, int32_t p, int64_t size, int64_t i, int32_t n) {
+    const ar_qpool *pool = &call->pool;
+    const int32_t begin = pool->first[p], end = pool->first[p + 1];
+    const float low = (float)call->low, high = (float)call->high;
+    int32_t sums[4 * AR_MAX_LANES];
+    for (int32_t j = 0; j < n; j++)
+        sums[j] = -call->x_zero * (end - begin);
+    for (int32_t k = begin; k < end; k++) {
+        const uint8_t *x = pool->x + pool->index[k] * size + i;
+        for (int32_t j = 0; j < n; j++)
+            sums[j] += x[j];
+    }
+    uint8_t *y = pool->y + p * size + i;
+    for (int32_t j = 0; j < n; j++) {
+        float q = rintf((float)sums[j] * call->scale) + (float)call->zero;
+        q = q > low ? q : low;
+        y[j] = (uint8_t)(q < high ? q : high);
+    }
+}
+
+/* Of a quad [lanes][4], the channels from `inside` on. */
+static void clear_rest(uint8_t *quad, int32_t lanes, int32_t inside) {
+    for (int32_t l = 0; l < lanes; l++)
+        for (int32_t c = inside; c < 4; c++)
+            quad[l * 4 + c] = 0;
+}
+
+void ar_qavg_pool_c(const ar_qmean *call) {
+    const int32_t lanes = call->pool.lanes, quads = call->pool.quads;
+    const int64_t size = (int64_t)quads * lanes * 4;
+    for (int32_t p = 0; p < call->pool.pixels_out; p++) {
+        for (int32_t q = 0; q < quads; q++)
+            mean_run(call, p, size, (int64_t)q * lanes * 4, lanes * 4);
+        clear_rest(call->pool.y + (p + 1) * size - lanes * 4, lanes,
+                   call->channels - 4 * (quads - 1));
+    }
+}
+
+void ar_qconcat_c(const ar_qjoin *call) {
+    const int32_t lanes = call->lanes, channels = call->channels[0] + call->channels[1];
+    const int64_t to = (int64_t)up4(channels) * lanes;
+    for (int32_t p = 0; p < call->pixels; p++) {
+        uint8_t *y = call->y + p * to;
+        clear_rest(y + to - lanes * 4, lanes, channels - (up4(channels) - 4));
+        for (int32_t k = 0, c = 0; k < 2; k++) {
+            const uint8_t *x = call->x[k] + p * (int64_t)up4(call->channels[k]) * lanes;
+            const uint8_t *table = call->table[k];
+            for (int32_t i = 0; i < call->channels[k]; i++, c++)
+                for (int32_t l = 0; l < lanes; l++)
+                    y[(c / 4 * lanes + l) * 4 + c % 4] = table[x[(i / 4 * lanes + l) * 4 + i % 4]];
+        }
+    }
+}
+
+void ar_qadd_c(const ar_qadd *call) {
+    const float low = (float)call->low, high = (float)call->high;
+    for (int64_t i = 0; i < call->n; i++) {
+        float v = (float)(call->a[i] - call->a_zero) * call->a_scale;
+        v = v + (float)(call->b[i] - call->b_zero) * call->b_scale;
+        float q = rintf(v) + (float)call->zero;
+        q = q > low ? q : low;
+        call->y[i] = (uint8_t)(q < high ? q : high);
+    }
+}
+
+void ar_qpad_c(const ar_qpad *call) {
+    const int32_t from = up4(call->channels), to = up4(call->channels_out), lanes = call->lanes;
+    for (int32_t p = 0; p < call->pixels; p++)
+        for (int32_t c = 0; c < to; c++) {
+            const int32_t k = c - call->before;
+            const bool kept = k >= 0 && k < call->channels;
+            const int32_t other = c < call->channels_out ? call->fill : 0;
+            const uint8_t *x = call->x + (int64_t)p * from * lanes;
+            uint8_t *y = call->y + ((int64_t)p * to + c / 4 * 4) * lanes + c % 4;
+            for (int32_t l = 0; l < lanes; l++)
+                y[l * 4] = kept ? x[(k / 4 * lanes + l) * 4 + k % 4] : (uint8_t)other;
+        }
+}
+
+void ar_qrows_c(const ar_qrows *call) {
+    const int32_t c = call->channels, lanes = call->lanes;
+    const int64_t from = (int64_t)up4(c) * lanes, to = (int64_t)call->quads * 4 * lanes;
+    memset(call->y, 0, (size_t)(to * call->places * call->h));
+    for (int32_t place = 0; place < call->places; place++)
+        for (int32_t row = 0; row < call->h; row++)
+            for (int32_t i = 0; i < call->taps * c; i++) {
+                const int32_t column = place * call->stride - call->padding + i / c, k = i % c;
+                uint8_t *y = call->y + ((int64_t)place * call->h + row) * to + i / 4 * 4 * lanes;
+                if (column < 0 || column >= call->w) continue;
+                const uint8_t *x = call->x + ((int64_t)row * call->w + column) * from;
+                for (int32_t l = 0; l < lanes; l++)
+                    y[l * 4 + i % 4] = x[(k / 4 * lanes + l) * 4 + k % 4];
+            }
 }
 
 void ar_qload_c(int32_t lanes, int32_t count, int32_t channels, int32_t pixels, const float *x,
