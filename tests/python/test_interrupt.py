@@ -92,7 +92,7 @@ class Interrupts(unittest.TestCase):
             model.initialise('he', 1)  # is refused while a target on the model lives
         pixels = self.x.nbytes
         before = context.memory
-        del data
+        data = None
         self.assertLess(context.memory, before - pixels + 1)
 
     def test_finetune_keeps_the_last_step(self):

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Threads, fork, spawn and forkserver; objects freed in any order; the cost of a short call."""
 import concurrent.futures
+import copy
 import ctypes
 import gc
 import itertools
 import multiprocessing
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -168,6 +170,31 @@ class Lifetimes(unittest.TestCase):
                 gc.collect(0)
                 for left in itertools.islice(alive, 3):
                     uses[left](alive[left])
+
+    def test_copies_are_refused(self):
+        """Two owners of one object would free it twice."""
+        alive = self.objects()
+        for name in ('target', 'attack', 'history'):
+            for twice in (copy.copy, copy.deepcopy, pickle.dumps):
+                with self.assertRaises(TypeError):
+                    twice(alive[name])
+        for name in ('model', 'data', 'engine', 'context'):
+            for twice in (copy.copy, copy.deepcopy):
+                self.assertIsNot(twice(alive[name])._as_parameter_, alive[name]._as_parameter_)
+
+    def test_other_kinds(self):
+        """An object of another kind is a TypeError, never an address."""
+        alive = self.objects()
+        model, engine, data = alive['model'], alive['engine'], alive['data']
+        for wrong in (lambda: advrob.Target.from_model(engine), lambda: advrob.Target.from_engine(model),
+                      lambda: advrob.Target.from_engine(engine, engine), lambda: advrob.Engine(engine),
+                      lambda: advrob.compress('prune_l1', engine), lambda: advrob.finetune('standard', data, data),
+                      lambda: advrob.Report().profile(engine), lambda: advrob.quantization(model, engine, data),
+                      lambda: advrob.Model.build('tiny', context=model), lambda: alive['target'].set_source(data),
+                      lambda: advrob.evaluate(data, data), lambda: advrob.evaluate(model, model),
+                      lambda: advrob.Engine.load('/none', gradients=engine), lambda: model(model)):
+            with self.assertRaises(TypeError):
+                wrong()
 
     def test_at_exit(self):
         """The interpreter ends with everything alive, also with a thread inside the library."""

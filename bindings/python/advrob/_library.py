@@ -84,6 +84,15 @@ class Handle:
     def __del__(self) -> None:
         self._free()
 
+    def __reduce__(self) -> Tuple[Any, ...]:
+        raise TypeError(f'{type(self).__name__} objects cannot be copied or pickled')
+
+
+def expect(thing: Any, kind: type, name: str) -> None:
+    """Every handle is an address to ctypes: another kind of object must not get that far."""
+    if not isinstance(thing, kind):
+        raise TypeError(f'{name} is of type {type(thing).__name__}, expected {kind.__name__}')
+
 
 def made(create: Any, *arguments: Any) -> Any:
     """Calls a function whose last parameter receives a new object; its address."""

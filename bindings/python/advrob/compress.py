@@ -4,7 +4,7 @@ import ctypes
 from typing import Any, Callable, Iterator, Optional, Tuple
 
 from . import _prototypes
-from ._library import Handle, library, made, text_bytes
+from ._library import Handle, expect, library, made, text_bytes
 from .context import Context
 from .dataset import Data, Dataset, as_dataset
 from .interrupt import caught, guarded
@@ -97,7 +97,6 @@ def plan(name: str, model: Model, calibration: Optional[Data] = None, *,
 
 def _prepared(name: str, model: Model, calibration: Optional[Data],
               options: Any) -> Tuple[_Compressor, Optional[Dataset]]:
-    if not isinstance(model, Model):
-        raise TypeError(f'model is of type {type(model).__name__}, expected a Model')
+    expect(model, Model, 'model')
     data = None if calibration is None else as_dataset(calibration, model.context, model.classes)
     return _Compressor(name, model.context, options), data

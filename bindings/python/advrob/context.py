@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Any, List, Optional, Tuple, Type
 
 from . import _prototypes
-from ._library import Handle, library, made
+from ._library import Handle, expect, library, made
 from .interrupt import caught, state
 from .options import Options
 
@@ -118,6 +118,7 @@ if hasattr(os, 'register_at_fork'):
 def current(context: Optional[Context] = None) -> Context:
     """`context`, or that of the enclosing `with`, or the default of this process."""
     if context is not None:
+        expect(context, Context, 'context')
         return context
     context = _current.get()
     if context is None:

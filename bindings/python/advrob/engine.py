@@ -5,7 +5,7 @@ from typing import Any, Optional, Tuple
 
 import numpy as np
 
-from ._library import Handle, library, loaded, made, path_bytes, saved, shape_of
+from ._library import Handle, expect, library, loaded, made, path_bytes, saved, shape_of
 from .arrays import FloatArray, IntArray, U8, address, images
 from .context import Context, current
 from .interrupt import guarded
@@ -28,8 +28,7 @@ class Engine(Handle):
 
     def __init__(self, model: Model, **options: Any) -> None:
         """Raises AdvrobError (status "E_UNSUPPORTED") naming what has no integer form."""
-        if not isinstance(model, Model):
-            raise TypeError(f'model is of type {type(model).__name__}, expected a quantized Model')
+        expect(model, Model, 'model')
         with Options(options) as chosen:
             self._begin(made(library.advrob_engine_create, model, chosen), model.context, model)
 
@@ -38,6 +37,8 @@ class Engine(Handle):
              context: Optional[Context] = None) -> 'Engine':
         """An engine's file. `gradients`: the quantized model that it came from, for attacks that need
         gradients. Raises OSError, ValueError (a damaged file)."""
+        if gradients is not None:
+            expect(gradients, Model, 'gradients')
         engine = cls.__new__(cls)
         ctx = current(context)
         engine._begin(made(library.advrob_engine_load, ctx, path_bytes(path)), ctx, gradients)

@@ -4,7 +4,7 @@ from typing import Any, Dict, List, Optional
 
 import numpy as np
 
-from ._library import Handle, library, made, text_bytes
+from ._library import Handle, expect, library, made, text_bytes
 from .arrays import DoubleArray
 from .context import Context
 from .dataset import Data, as_dataset
@@ -90,8 +90,7 @@ def finetune(method: str, model: Model, train: Data, valid: Optional[Data] = Non
     ends as its best epoch there. Ctrl-C leaves the model as the last whole step made it; with
     checkpoint="run" the same call goes on there. Raises ValueError, AdvrobError ("E_BUSY": a target
     on the model lives), OSError."""
-    if not isinstance(model, Model):
-        raise TypeError(f'model is of type {type(model).__name__}, expected a Model')
+    expect(model, Model, 'model')
     run = _Finetune(method, model.context, options)
     images = as_dataset(train, model.context, model.classes)
     checked = None if valid is None else as_dataset(valid, model.context, model.classes)

@@ -5,7 +5,7 @@ from typing import Any, Dict, List, Optional, Sequence, Set, Tuple, Union
 
 import numpy as np
 
-from ._library import Handle, library, made, path_bytes, scratch, text_bytes
+from ._library import Handle, expect, library, made, path_bytes, scratch, text_bytes
 from .arrays import AnyArray, address, as_images, doubles
 from .context import Context, current
 from .dataset import Data, Dataset, as_dataset
@@ -145,12 +145,15 @@ class Report(Handle):
 
     def profile(self, model: Model, **chosen: Any) -> None:
         """Adds a row for each layer and pass; options: advrob.options("profile")."""
+        expect(model, Model, 'model')
         with Options(chosen) as settings, guarded(model.context):
             library.advrob_report_profile(self, model, settings)
 
     def quantization(self, model: Model, quantized: Model, data: Data, **chosen: Any) -> None:
         """Adds a row for each layer: what quantization did to it; options:
         advrob.options("quantization")."""
+        expect(model, Model, 'model')
+        expect(quantized, Model, 'quantized')
         images = as_dataset(data, model.context, model.classes)
         with Options(chosen) as settings, guarded(model.context):
             library.advrob_report_quantization(self, model, quantized, images, settings)

@@ -6,7 +6,7 @@ from typing import Any, Callable, Optional, Tuple, Union
 import numpy as np
 
 from . import _prototypes
-from ._library import Handle, library, made, shape_of, text_bytes
+from ._library import Handle, expect, library, made, shape_of, text_bytes
 from .arrays import AnyArray, FloatArray, address, doubles, foreign, labels, pixels
 from .context import Context, current
 from .engine import Engine
@@ -35,14 +35,17 @@ class Target(Handle):
     @classmethod
     def from_model(cls, model: Model) -> 'Target':
         """A target on a model; a quantized one gives straight-through gradients."""
-        return cls(made(library.advrob_target_from_model, model), model.context, model)
+        expect(model, Model, 'model')
+        return cls(made(library.advrob_target_from_model, model), model.context)
 
     @classmethod
     def from_engine(cls, engine: Engine, gradients: Optional[Model] = None) -> 'Target':
         """A target on an engine's own answers. `gradients`: the quantized model that it was lowered
         from; None: it gives none."""
-        return cls(made(library.advrob_target_from_engine, engine, gradients), engine.context, engine,
-                   gradients)
+        expect(engine, Engine, 'engine')
+        if gradients is not None:
+            expect(gradients, Model, 'gradients')
+        return cls(made(library.advrob_target_from_engine, engine, gradients), engine.context)
 
     @classmethod
     def from_callable(cls, forward: Forward, backward: Optional[Backward] = None, classes: int = 10,
