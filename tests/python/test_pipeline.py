@@ -56,6 +56,7 @@ class Pipeline(Folder):
         self.assertTrue((r.per_sample['clean_prediction'] == e.predict(x)).all())
         self.assertTrue((r.per_sample['label'] == y).all())
         r.save(self.folder / 'report.html')
+        self.assertIn('<iframe', r._repr_html_())
         self.assertIn('right under every attack', (self.folder / 'report.html').read_text())
 
         told = []

@@ -61,8 +61,9 @@ class Wheel(Folder):
             wheel.extractall(self.folder / 'site')
         self.check_sources(names)
         self.check_tag(path)
-        done = self.python(HERE, PYTHONPATH=str(self.folder / 'site'))
-        self.assertEqual(done.stdout.strip(), str(self.folder / 'site' / 'advrob' / 'libadvrob.so.0'))
+        for more in ({}, {'ADVROB_LIBRARY': '/none/libadvrob.so'}):  # its own comes first
+            done = self.python(HERE, PYTHONPATH=str(self.folder / 'site'), **more)
+            self.assertEqual(done.stdout.strip(), str(self.folder / 'site' / 'advrob' / 'libadvrob.so.0'))
 
     def check_sources(self, names):
         sources = {f'advrob/{file.name}' for file in (PACKAGE / 'advrob').iterdir() if file.is_file()}

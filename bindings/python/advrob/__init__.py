@@ -17,11 +17,12 @@ from .dataset import Dataset
 from .energy import Energy
 from .engine import Engine
 from .errors import AdvrobError, AdvrobMemoryError, AdvrobOSError, AdvrobValueError, Cancelled
+from .evaluate import Evaluation, check, curve, evaluate, quantization
 from .finetune import History, finetune
 from .graph import Graph, Node
 from .model import Model
 from .options import Option, component_help, components, options
-from .report import Evaluation, Report, check, curve, evaluate, quantization
+from .report import Report
 from .target import Target
 
 __all__ = [

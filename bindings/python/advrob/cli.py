@@ -16,10 +16,11 @@ from .compress import compress, plan
 from .context import Context, current
 from .dataset import Dataset
 from .engine import Engine
+from .evaluate import curve, evaluate
 from .finetune import finetune
 from .model import Model
 from .options import component_help, components
-from .report import Report, curve, evaluate
+from .report import Report
 
 NET = 'a .safetensors model, an engine\'s file, or zoo:NAME or zoo:NAME:weights.safetensors'
 DATA = 'a folder with MNIST\'s, Fashion-MNIST\'s or CIFAR-10\'s files, or an .npz with x and y'

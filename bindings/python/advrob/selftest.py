@@ -13,9 +13,9 @@ from .compress import compress
 from .context import Context
 from .engine import Engine
 from .errors import AdvrobValueError
+from .evaluate import evaluate
 from .finetune import finetune
 from .model import Model
-from .report import evaluate
 from .target import Target
 
 
