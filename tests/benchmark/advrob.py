@@ -89,7 +89,7 @@ class Library:
         """An engine of quant_ptq's integers, calibrated on the dataset."""
         quant = self.made('advrob_compressor_create', self.ctx, b'quant_ptq', self.options(options))
         return self.made('advrob_engine_create',
-                         self.made('advrob_compressor_run', quant, model, dataset))
+                         self.made('advrob_compressor_run', quant, model, dataset), None)
 
     def run(self, engine, x):
         z = numpy.empty((len(x), self.lib.advrob_engine_classes(engine)), numpy.float32)

@@ -79,7 +79,7 @@ static void open_engine(bench *b, const char *bits) {
                                     shape.w, ar_model_classes(b->model[0]), &data));
     must(advrob_compressor_create(b->ctx[0], "quant_ptq", o, &quant));
     must(advrob_compressor_run(quant, b->model[0], data, &quantized));
-    must(advrob_engine_create(quantized, &b->engine));
+    must(advrob_engine_create(quantized, NULL, &b->engine));
     advrob_options_destroy(o);
     advrob_compressor_destroy(quant);
     advrob_dataset_destroy(data);

@@ -367,11 +367,11 @@ static void test_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_nets),          cmocka_unit_test(test_bits),
-        cmocka_unit_test(test_small_filters), cmocka_unit_test(test_bytes),
-        cmocka_unit_test(test_beyond),        cmocka_unit_test(test_steady),
-        cmocka_unit_test(test_targets),       cmocka_unit_test(test_flattened),
-        cmocka_unit_test(test_resnet18),      cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_nets),      cmocka_unit_test(test_bits),
+        cmocka_unit_test(test_resnet18),  cmocka_unit_test(test_small_filters),
+        cmocka_unit_test(test_bytes),     cmocka_unit_test(test_beyond),
+        cmocka_unit_test(test_steady),    cmocka_unit_test(test_targets),
+        cmocka_unit_test(test_flattened), cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
