@@ -21,8 +21,9 @@ class Target(Handle):
     """What an attack sees: logits, gradients, the box of valid pixels.
 
     A model or an engine can stand in place of its target everywhere; one is made explicitly to attack
-    a program of one's own, or for `lattice` and `source`. While a target on a model lives, the model
-    cannot be changed (AdvrobError, status "E_BUSY")."""
+    a program of one's own, for 8-bit images (`set_lattice`) and for attacks by transfer
+    (`set_source`). While a target on a model lives, the model cannot be changed (AdvrobError, status
+    "E_BUSY")."""
 
     _destroy = library.advrob_target_destroy
 
