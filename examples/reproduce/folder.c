@@ -10,9 +10,9 @@
 #include <unistd.h>
 
 /* settings.txt stands alone: see clear_folder. */
-static const char *const files[] = {"results.csv", "results.json", "steps.csv",
-                                    "history.csv", "classes.csv",  "curves.csv",
-                                    "report.html", "report.json",  "plots.csv"};
+static const char *const files[] = {"results.csv", "results.json", "steps.csv",    "history.csv",
+                                    "classes.csv", "curves.csv",   "transfer.csv", "report.html",
+                                    "report.json", "plots.csv"};
 
 void out_path(const settings *s, const char *name, char *path, size_t size) {
     snprintf(path, size, "%s/%s", s->out, name);
@@ -20,6 +20,10 @@ void out_path(const settings *s, const char *name, char *path, size_t size) {
 
 void model_path(const settings *s, const char *name, char *path, size_t size) {
     snprintf(path, size, "%s/models/%s.safetensors", s->out, name);
+}
+
+void engine_path(const settings *s, const char *name, char *path, size_t size) {
+    snprintf(path, size, "%s/models/%s.advrob", s->out, name);
 }
 
 /* The library adds ".0" and ".1". */
@@ -77,7 +81,8 @@ static bool is_ours(const char *folder, const char *name) {
         return false;
     }
     if (!base || strstr(name, "seed") == NULL) return false;
-    if (strcmp(folder, "models") == 0) return ends_with(name, ".safetensors");
+    if (strcmp(folder, "models") == 0)
+        return ends_with(name, ".safetensors") || ends_with(name, ".advrob");
     return ends_with(name, ".0") || ends_with(name, ".1");
 }
 

@@ -46,7 +46,16 @@ static const char *const columns[] = {"dataset",
                                       "score_joules",
                                       "model_file",
                                       "model_digest",
-                                      "note"};
+                                      "note",
+                                      "verdict",
+                                      "reasons",
+                                      "check_images",
+                                      "check_fgsm_accuracy",
+                                      "check_pgd_accuracy",
+                                      "check_square_accuracy",
+                                      "check_transfer_accuracy",
+                                      "refused",
+                                      "pgd20_images"};
 
 /* A long training must look at the energy counters before they wrap around. */
 static int32_t hook(void *user, const char *what, int64_t done, int64_t total, double value) {
@@ -193,7 +202,7 @@ static int32_t open_report(job *j, const char *name, advrob_report **out) {
 
 int32_t job_create(job *j, const settings *s) {
     int32_t status = 0;
-    *j = (job){.settings = s};
+    *j = (job){.settings = s, .train_passes = 3};
     progress_init(&j->progress);
     TRY(list_points(s, &j->plan));
     TRY(open_context(j));
@@ -231,6 +240,7 @@ int32_t job_open(job *j) {
     TRY(read_report(j, "history.csv", j->history));
     TRY(open_report(j, "classes.csv", &j->classes));
     TRY(open_report(j, "curves.csv", &j->curves));
+    TRY(open_report(j, "transfer.csv", &j->transfer));
     TRY(remove_old_checkpoints(j));
     j->opened = true;
 out:
@@ -240,6 +250,7 @@ out:
 
 void job_close(job *j) {
     advrob_model_destroy(j->base);
+    advrob_report_destroy(j->transfer);
     advrob_report_destroy(j->curves);
     advrob_report_destroy(j->classes);
     advrob_report_destroy(j->history);

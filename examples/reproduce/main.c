@@ -70,6 +70,7 @@ static int32_t run_all(job *j) {
     }
     TRY(write_results(j)); /* also where nothing was left to do: results.json may be missing */
     TRY(run_curves(j));
+    TRY(run_transfer(j));
     TRY(write_page(j));
 out:
     return status;
@@ -95,7 +96,8 @@ static int finish(job *j, int32_t status) {
     }
     if (status < 0) return complain(FAILED, "%s", advrob_last_message());
     if (status > 0) return status;
-    print_table(j);
+    status = print_table(j);
+    if (status > 0) return status;
     print_findings(j);
     printf("Results: %s/results.csv, %s/results.json; nets: %s/models\n", out, out, out);
     printf("Page: %s/report.html\n", out);

@@ -118,10 +118,10 @@ static int32_t draw_tuning(const job *j, const point_list *list, const family *f
     for (int32_t i = 0; i < list->count; i++) {
         const point *p = &list->points[i];
         if (!belongs(f, p, tunings[tuning]) || !first_of_seeds(list, i)) continue;
-        summary c = clean_of(j, p), a = pgd_of(j, p), s = strong_of(j, p);
+        summary c = clean_of(j, p), a = pgd_of(j, p), s = strong_shipped(j, p);
         add_to(&clean, place(p), c.mean, c.low, c.high);
         add_to(&pgd, place(p), a.mean, a.low, a.high);
-        add_to(&strong, place(p), s.mean, no_bar, no_bar);
+        if (s.seeds > 0) add_to(&strong, place(p), s.mean, no_bar, no_bar);
     }
     snprintf(name, sizeof name, "%s, clean", tuning_names[tuning]);
     TRY(draw(r, name, &clean, tuning_colors[tuning], tuning_shifts[tuning]));
@@ -156,7 +156,7 @@ static int32_t plot_family(const job *j, const point_list *list, const family *f
     static const double bits[] = {1, 2, 4, 8, 16};
     bool prune = strcmp(f->compression, "prune") == 0;
     const paper_source *paper = find_paper(j->settings);
-    char title[128], note[320], crosses[160] = "";
+    char title[128], note[400], crosses[160] = "";
     int32_t status = 0;
     if (paper != NULL) {
         snprintf(crosses, sizeof crosses,
@@ -168,9 +168,9 @@ static int32_t plot_family(const job *j, const point_list *list, const family *f
              : strcmp(f->order, order_names[0]) == 0
                  ? "fine-tuned, then quantized"
                  : "quantized, then fine-tuned through the quantizer");
-    snprintf(note, sizeof note, "Error bars: %s. Nets of one level are drawn side by side.%s",
+    snprintf(note, sizeof note, "Error bars: %s. Nets of one level are drawn side by side.%s%s",
              has_seeds(j) ? "standard deviation over the seeds" : "95 % interval (Wilson)",
-             crosses);
+             prune ? "" : " AutoAttack-lite: on the net in integers, if it runs in them.", crosses);
     TRY(open_plot(r, title, prune ? "share of filters removed" : "bits of weights and activations",
                   "accuracy (share of the test images)",
                   prune ? "x_low=-0.05 x_high=1 y_low=0 y_high=1 percent_x=1 percent_y=1"
@@ -212,46 +212,78 @@ static void short_name(const point *p, char *text, size_t size) {
     }
 }
 
+/* The series of a glance; those in integers are of nets that run so. */
+typedef struct glance {
+    series clean, pgd, strong, clean_integers, pgd_integers;
+} glance;
+
+static void add_summary(series *s, double x, summary value, const char *label) {
+    size_t used = strlen(s->labels);
+    if (value.seeds == 0) return;
+    add_to(s, x, value.mean, value.low, value.high);
+    snprintf(s->labels + used, sizeof s->labels - used, "%s%s", used > 0 ? "\n" : "", label);
+}
+
+static void add_to_glance(const job *j, const point *p, glance *g) {
+    const point integers = in_integers(p);
+    const double x = g->clean.count;
+    char name[48];
+    short_name(p, name, sizeof name);
+    add_summary(&g->clean, x, clean_of(j, p), name);
+    add_summary(&g->pgd, x, pgd_of(j, p), name);
+    add_summary(&g->strong, x, strong_shipped(j, p), name);
+    add_summary(&g->clean_integers, x, clean_of(j, &integers), name);
+    if (!is_unreliable(j, &integers)) add_summary(&g->pgd_integers, x, pgd_of(j, &integers), name);
+}
+
+static int32_t draw_glance(const glance *g, bool prune, advrob_report *r) {
+    int32_t status = 0;
+    TRY(draw(r, "clean", &g->clean, 0, "style=points"));
+    TRY(draw(r, "clean, integers", &g->clean_integers, 0, "style=points dash=1 shift=-9"));
+    TRY(draw(r, "PGD-20", &g->pgd, 1, "style=points"));
+    TRY(draw(r, "PGD-20, integers", &g->pgd_integers, 1, "style=points dash=1 shift=-9"));
+    TRY(draw(r, prune ? "AutoAttack-lite" : "AutoAttack-lite, on what ships", &g->strong, 2,
+             "style=points shift=9"));
+out:
+    return status;
+}
+
 /* A base and its compressed nets side by side, where they are few. */
 static int32_t plot_glance(const job *j, const point_list *list, int32_t base,
                            const char *compression, advrob_report *r) {
     enum { FEW = 6 };
     bool prune = strcmp(compression, "prune") == 0;
-    series clean = {.count = 0}, pgd = {.count = 0}, strong = {.count = 0};
-    char title[96], name[48];
-    int32_t status = 0;
-    for (int32_t i = 0; i < list->count; i++) {
+    glance *g = calloc(1, sizeof *g);
+    char title[96], note[400];
+    int32_t status = g == NULL ? complain(FAILED, "out of memory") : 0;
+    for (int32_t i = 0; g != NULL && i < list->count; i++) {
         const point *p = &list->points[i];
         if (p->base != base || !first_of_seeds(list, i)) continue;
         if (strcmp(p->compression, "none") != 0 && strcmp(p->compression, compression) != 0) {
             continue;
         }
-        if (clean.count == FEW) return 0;
-        summary c = clean_of(j, p), a = pgd_of(j, p), s = strong_of(j, p);
-        short_name(p, name, sizeof name);
-        size_t used = strlen(clean.labels);
-        snprintf(clean.labels + used, sizeof clean.labels - used, "%s%s", used > 0 ? "\n" : "",
-                 name);
-        add_to(&clean, clean.count, c.mean, c.low, c.high);
-        add_to(&pgd, pgd.count, a.mean, a.low, a.high);
-        add_to(&strong, strong.count, s.mean, s.low, s.high);
+        if (g->clean.count == FEW) goto out;
+        add_to_glance(j, p, g);
     }
-    if (clean.count < 2) return 0;
+    if (g == NULL || g->clean.count < 2) goto out;
     snprintf(title, sizeof title, "From the %s base: %s", base_names[base],
              prune ? "pruned" : "quantized");
-    TRY(open_plot(
-        r, title, "net (and what was done to it)", "accuracy (share of the test images)",
-        "x_scale=category y_low=0 y_high=1 percent_y=1", NULL, 0,
-        prune ? "The number: share of filters removed; std, adv: standard, adversarial fine-tuning "
-                "then."
-              : "8: eight bits, simulated; std, adv: standard, adversarial fine-tuning; in "
-                "the order of the arrow."));
-    memcpy(pgd.labels, clean.labels, sizeof pgd.labels);
-    memcpy(strong.labels, clean.labels, sizeof strong.labels);
-    TRY(draw(r, "clean", &clean, 0, "style=points"));
-    TRY(draw(r, "PGD-20", &pgd, 1, "style=points"));
-    TRY(draw(r, "AutoAttack-lite", &strong, 2, "style=points shift=8"));
+    if (prune) {
+        snprintf(note, sizeof note,
+                 "The number: share of filters removed; std, adv: standard, adversarial "
+                 "fine-tuning then.");
+    } else {
+        snprintf(note, sizeof note,
+                 "8: eight bits; std, adv: standard, adversarial fine-tuning; in the order of the "
+                 "arrow. Filled: simulated; hollow: run in integers, PGD-20 on the first %lld "
+                 "images; left out where it is unreliable.",
+                 (long long)j->settings->preset->integer_images);
+    }
+    TRY(open_plot(r, title, "net (and what was done to it)", "accuracy (share of the test images)",
+                  "x_scale=category y_low=0 y_high=1 percent_y=1", NULL, 0, note));
+    TRY(draw_glance(g, prune, r));
 out:
+    free(g);
     return status;
 }
 

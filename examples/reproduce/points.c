@@ -165,7 +165,8 @@ void describe_point(const point *p, bool seed, char *text, size_t size) {
                  is_quantized_last(p) ? " after" : ",", p->finetune);
     }
     if (seed) snprintf(repeat, sizeof repeat, ", seed %lld", (long long)p->seed);
-    snprintf(text, size, "%s base%s%s%s", base_names[p->base], compression, finetune, repeat);
+    snprintf(text, size, "%s base%s%s%s%s", base_names[p->base], compression, finetune,
+             p->integers ? ", in integers" : "", repeat);
 }
 
 void name_base(int32_t base, int64_t seed, char *text, size_t size) {

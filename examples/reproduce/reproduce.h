@@ -1,8 +1,8 @@
 /* What the files of this program share. settings: what is asked for; presets: their table; points:
  * the list of nets to score; folder: the files under --out; job: one context with data, results and
- * progress; estimate, work, progress: what it takes; run: computes one point, with cost and
- * efficiency; records, curves: what is kept beside the results; summary: figures over seeds; table,
- * page, plots, strip, paper: what a person reads at the end.
+ * progress; estimate, work, progress: what it takes; run: computes one point, with score, integers,
+ * cost and efficiency; records, curves, transfer: what is kept beside the results; summary: figures
+ * over seeds; table, page, plots, shipped, strip, paper: what a person reads at the end.
  *
  * Functions that can fail return 0, a negative status of the library (its message is still to be
  * printed) or one of the positive codes below (the message is already on stderr). */
@@ -46,8 +46,11 @@ typedef struct preset {
     const char *quantize;
     const char *sparsities, *bits; /* levels, separated by spaces */
     int64_t test_images;
-    int64_t strong_images; /* of them, the first, for strong_attack */
-    const char *strong;    /* its options */
+    int64_t integer_images; /* of them, the first, for PGD-20 on nets in integers */
+    int64_t
+        strong_images;  /* the same, for strong_attack, transfer, the check for masked gradients */
+    const char *strong; /* options of the attack */
+    const char *check;  /* options of the check */
     int64_t repeats;
     int32_t latency_repeats;
     const char *epsilons; /* of the accuracy against epsilon, separated by spaces */
@@ -99,6 +102,7 @@ typedef struct point {
     const char *order;       /* "none", prune_order or of order_names */
     const char *finetune;    /* "none", "standard", "adversarial" */
     int64_t seed;
+    bool integers; /* its row of the engine; without: of the float or simulated net */
 } point;
 
 typedef struct point_list {
@@ -170,12 +174,13 @@ typedef struct job {
     advrob_context *ctx;
     advrob_dataset *train, *test, *strong, *calibration, *finetune_images; /* strong: of test */
     advrob_report *results;
-    advrob_report *steps, *history, *classes, *curves; /* records.c, curves.c */
+    advrob_report *steps, *history, *classes, *curves, *transfer; /* files of those names */
     progress progress;
     meter meter;
     advrob_model *base; /* the base last used */
     char base_name[96];
-    int32_t number; /* of the point at work */
+    int32_t number;      /* of the point at work */
+    double train_passes; /* a training step of an image, in passes of an attack */
     bool opened;
 } job;
 
@@ -207,21 +212,66 @@ double class_accuracy(const job *j, const char *name, int32_t k, const char *col
 double point_work(const job *j, int32_t index);
 double train_work(const job *j, const char *options, bool adversarial, int64_t images);
 double attack_work(const char *attack, int64_t images);
-double score_work(const job *j, const point *p);
+double score_work(const job *j, const point *p, bool strongly);
+double integers_work(const job *j, const point *p);
 double point_scale(const point *p);
 int32_t estimate(job *j);
 /* "9.8 s", "12 min", "1.5 h" */
 void name_duration(double seconds, char *text, size_t size);
 
 int32_t run_point(job *j, int32_t index);
-int32_t measure_efficiency(job *j, const char *name, const advrob_model *model,
-                           advrob_report *score);
+/* For progress: a part of the point's work. */
+void begin_phase(job *j, const point *p, const char *task, double work);
+/* Adds the row of `score`: clean accuracy on all test images, under PGD-20 on `attacked`, which are
+ * all or the first of them, and `strongly` under strong_attack too. */
+int32_t score_target(job *j, advrob_target *target, const advrob_dataset *attacked, bool strongly,
+                     advrob_report *score);
+/* Puts what tells which net it is; execution: "float", "simulated", "integer". */
+int32_t describe_net(const advrob_model *model, const char *name, const char *execution,
+                     advrob_report *score);
+
+/* The engine of a quantized net, and its file; NULL where the net has no integer form, and
+ * `refused` says why. */
+int32_t lower_net(job *j, const char *name, advrob_model *model, advrob_engine **out, char *refused,
+                  size_t size);
+/* Adds the row of `score`: accuracies in integers, verdict, size and speed. */
+int32_t score_integers(job *j, const point *p, const char *name, advrob_model *model,
+                       advrob_engine *engine, advrob_report *score);
+
+/* What is timed: an engine, or a float net where that is NULL. */
+typedef struct runner {
+    advrob_model *model;
+    advrob_engine *engine;
+} runner;
+
+int32_t measure_efficiency(job *j, const char *path, const runner *net, advrob_report *score);
 
 enum { MAX_CURVES = 4, MAX_EPSILONS = 16 };
 bool curve_done(const job *j, const char *name);
 double curve_work(const job *j, const point *p);
 double curves_work(const job *j); /* of those that are missing */
 int32_t run_curves(job *j);
+
+/* Nets between which images are tried. */
+enum { MAX_GROUP = 64, GROUPS = 2 };
+typedef struct group_net {
+    char name[128], label[64];
+    const point *point; /* of the list; NULL: the float net that was fine-tuned to be quantized */
+} group_net;
+typedef struct net_group {
+    int32_t base;
+    const char *finetune;
+    group_net nets[MAX_GROUP];
+    int32_t count;
+} net_group;
+
+/* Group `index` of a list's nets, first seed: not fine-tuned, adversarially fine-tuned. */
+void find_group(const job *j, const point_list *list, int32_t index, net_group *g);
+bool runs_in_integers(const job *j, const char *name);
+/* NAN: not there. */
+double transfer_cell(const job *j, const char *source, const char *target, const char *column);
+double transfer_work(const job *j); /* of what is missing */
+int32_t run_transfer(job *j);
 
 /* Cells of a report; what is not there is `otherwise`, "". */
 double number_cell(const advrob_report *r, int32_t row, const char *column, double otherwise);
@@ -240,10 +290,16 @@ summary summarise(const job *j, const point *p, const char *column, const char *
 summary clean_of(const job *j, const point *p);
 summary pgd_of(const job *j, const point *p);
 summary strong_of(const job *j, const point *p);
+/* The same in integers where the net runs in them and the simulation was spared. */
+summary strong_shipped(const job *j, const point *p);
 bool has_seeds(const job *j);
 /* The row of a finished point, or -1. */
 int32_t find_row(const advrob_report *results, const point *p);
-/* The points that have rows; their texts are those of the results. */
+/* The same net in integers; it has no row where the engine refused it. */
+point in_integers(const point *p);
+/* The verdict of the check: may the accuracies under attack be believed? Of any seed. */
+bool is_unreliable(const job *j, const point *p);
+/* The points that have rows, in integers or not; their texts are those of the results. */
 int32_t finished_points(const job *j, point_list *out);
 /* The first point of that base, compression and fine-tuning, of level `wanted` if there is one; not
  * one that is quantized after fine-tuning. NULL: none. */
@@ -268,9 +324,11 @@ extern const paper_point paper_points[];
 extern const int32_t paper_count;
 const paper_source *find_paper(const settings *s); /* NULL: it has nothing on this dataset */
 
-void print_table(const job *j);
+int32_t print_table(const job *j);
 void print_findings(const job *j);
 int32_t write_page(job *j);
+/* What runs in integers, and images that one net's attack made tried on the others. */
+int32_t add_shipped(const job *j, const point_list *list, advrob_report *r);
 int32_t plot_glances(const job *j, const point_list *list, advrob_report *r);
 int32_t plot_compressions(const job *j, const point_list *list, advrob_report *r);
 int32_t plot_curves(const job *j, const point_list *list, advrob_report *r);
@@ -282,6 +340,7 @@ void name_class(const settings *s, int32_t k, char *text, size_t size);
 /* Files under --out. */
 void out_path(const settings *s, const char *name, char *path, size_t size);
 void model_path(const settings *s, const char *name, char *path, size_t size);
+void engine_path(const settings *s, const char *name, char *path, size_t size);
 void checkpoint_path(const settings *s, const char *name, char *path, size_t size);
 bool has_checkpoint(const settings *s, const char *name);
 int32_t remove_checkpoint(const settings *s, const char *name);

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void begin(job *j, const point *p, const char *task, double work) {
+void begin_phase(job *j, const point *p, const char *task, double work) {
     char what[128], phase[160];
     describe_point(p, j->settings->repeats > 1, what, sizeof what);
     snprintf(phase, sizeof phase, "%s%s", what, task);
@@ -100,7 +100,7 @@ static int32_t train_base(job *j, const point *p, const char *name, advrob_model
     advrob_dataset *part = NULL;
     step made = {.note = ""};
     int32_t status = 0;
-    begin(j, p, ": training of the base", train_work(j, options, p->base == 1, images));
+    begin_phase(j, p, ": training of the base", train_work(j, options, p->base == 1, images));
     TRY(build_net(j, p->seed, out));
     TRY(advrob_dataset_slice(j->train, 0, images, &part));
     TRY(train(j, name, base_names[p->base], options, part, p->seed, *out, &made));
@@ -157,7 +157,7 @@ static int32_t finetune(job *j, const point *p, const char *name, double scale, 
                         step *s) {
     const preset *set = j->settings->preset;
     bool adversarial = strcmp(p->finetune, "adversarial") == 0;
-    begin(j, p, "", scale * train_work(j, set->finetune, adversarial, set->finetune_images));
+    begin_phase(j, p, "", scale * train_work(j, set->finetune, adversarial, set->finetune_images));
     return train(j, name, p->finetune, set->finetune, j->finetune_images, p->seed, model, s);
 }
 
@@ -198,75 +198,47 @@ out:
     return status;
 }
 
-/* The attack that overstates least, on the first images, within the box of pixels. */
-static int32_t evaluate_strongly(job *j, advrob_target *target, advrob_report *score) {
-    static const char *const parts[] = {"accuracy", "low", "high"};
-    advrob_options *o = NULL, *attack = NULL;
-    advrob_report *strong = NULL;
-    char column[64];
-    int32_t status = 0;
-    TRY(advrob_options_create(&o));
-    TRY(advrob_options_create(&attack));
-    TRY(set_options(attack, "", j->settings->preset->strong));
-    TRY(advrob_options_set_f64(attack, "epsilon", epsilon_of(j->settings)));
-    TRY(advrob_options_append(o, "attacks", strong_attack, attack));
-    TRY(advrob_report_create(j->ctx, &strong));
-    TRY(advrob_report_add_row(strong));
-    TRY(advrob_report_evaluate(strong, target, j->strong, o));
-    for (int32_t i = 0; i < 3; i++) {
-        snprintf(column, sizeof column, "%s_%s", strong_attack, parts[i]);
-        TRY(advrob_report_put_f64(score, column, number_cell(strong, 0, column, 0)));
-    }
-    snprintf(column, sizeof column, "%s_images", strong_attack);
-    TRY(advrob_report_put_i64(score, column, advrob_dataset_count(j->strong)));
-out:
-    advrob_report_destroy(strong);
-    advrob_options_destroy(attack);
-    advrob_options_destroy(o);
-    return status;
-}
-
-/* Puts the accuracies into the one row of `score`. */
-static int32_t evaluate(job *j, const point *p, advrob_model *model, advrob_report *score) {
-    advrob_options *o = NULL, *attack = NULL;
+/* Puts the accuracies into the one row of `score`. The strong attack is spent on what ships: on a
+ * simulation only where there is no engine. */
+static int32_t evaluate(job *j, const point *p, advrob_model *model, bool strongly,
+                        advrob_report *score) {
     advrob_target *target = NULL;
     int32_t status = 0;
-    begin(j, p, ": scoring", score_work(j, p));
-    TRY(advrob_options_create(&o));
-    TRY(advrob_options_create(&attack));
-    TRY(set_options(attack, "", score_attack));
-    TRY(set_ball(j->settings, attack, ""));
-    TRY(advrob_options_append(o, "attacks", "pgd", attack));
-    TRY(advrob_options_set_str(o, "labels", "pgd20"));
-    TRY(advrob_options_set_i64(o, "batch_size", 256)); /* how often progress is told */
-    TRY(advrob_options_set_i64(o, "per_class", 1));
+    begin_phase(j, p, ": scoring", score_work(j, p, strongly));
     TRY(advrob_target_from_model(model, &target));
-    TRY(advrob_report_add_row(score));
     cost start = cost_begin(&j->meter);
-    TRY(advrob_report_evaluate(score, target, j->test, o));
-    TRY(evaluate_strongly(j, target, score));
+    TRY(score_target(j, target, j->test, strongly, score));
     TRY(put_cost(score, "score_", cost_since(&j->meter, start)));
     progress_end(&j->progress);
 out:
     advrob_target_destroy(target);
-    advrob_options_destroy(attack);
-    advrob_options_destroy(o);
     return status;
 }
 
-/* Size, and for a float net what it takes to run: a simulated one is no integer net yet. */
-static int32_t measure(job *j, const point *p, const char *name, const advrob_model *model,
-                       advrob_report *score) {
+int32_t describe_net(const advrob_model *model, const char *name, const char *execution,
+                     advrob_report *score) {
     char digest[32] = DIGEST_PREFIX;
     int32_t status = 0;
-    bool simulated = strcmp(p->compression, "quant") == 0;
-    TRY(advrob_report_put_str(score, "execution", simulated ? "simulated" : "float"));
+    TRY(advrob_report_put_str(score, "execution", execution));
     TRY(advrob_report_put_i64(score, "parameters", advrob_model_parameter_total(model)));
     TRY(advrob_report_put_i64(score, "macs", advrob_model_macs(model)));
-    if (!simulated) TRY(measure_efficiency(j, name, model, score));
     TRY(advrob_model_digest(model, digest + strlen(digest), 17));
     TRY(advrob_report_put_str(score, "model_file", name));
     TRY(advrob_report_put_str(score, "model_digest", digest));
+out:
+    return status;
+}
+
+/* For a float net what it takes to run: a simulated one is no integer net yet. */
+static int32_t measure(job *j, const char *name, advrob_model *model, bool simulated,
+                       advrob_report *score) {
+    const runner net = {.model = model};
+    char path[4096];
+    int32_t status = 0;
+    TRY(describe_net(model, name, simulated ? "simulated" : "float", score));
+    if (simulated) return 0;
+    model_path(j->settings, name, path, sizeof path);
+    TRY(measure_efficiency(j, path, &net, score));
 out:
     return status;
 }
@@ -297,12 +269,14 @@ out:
     return status;
 }
 
-/* Adds the finished row to the results and writes them. */
+/* Adds a finished row to the results. */
 static int32_t keep(job *j, const point *p, const step *tuned, const advrob_report *score) {
-    static const char *const texts[] = {"execution", "model_file", "model_digest"};
+    static const char *const texts[] = {"execution", "model_file", "model_digest",
+                                        "verdict",   "reasons",    "refused"};
     static const char *const wholes[] = {
-        "test_images",           "parameters", "macs", "bytes", "memory_bytes", "latency_threads",
-        "autoattack_lite_images"};
+        "test_images",  "parameters",      "macs",         "bytes",
+        "memory_bytes", "latency_threads", "check_images", "autoattack_lite_images",
+        "pgd20_images"};
     static const char *const numbers[] = {"clean_accuracy",
                                           "clean_low",
                                           "clean_high",
@@ -315,7 +289,11 @@ static int32_t keep(job *j, const point *p, const step *tuned, const advrob_repo
                                           "latency_ms_batch1",
                                           "latency_ms_batch64",
                                           "latency_ms_batch1_threads1",
-                                          "latency_ms_batch64_threads1"};
+                                          "latency_ms_batch64_threads1",
+                                          "check_fgsm_accuracy",
+                                          "check_pgd_accuracy",
+                                          "check_square_accuracy",
+                                          "check_transfer_accuracy"};
     advrob_report *r = j->results;
     double value = 0;
     int32_t status = 0;
@@ -323,7 +301,8 @@ static int32_t keep(job *j, const point *p, const step *tuned, const advrob_repo
     TRY(put_names(j, p, tuned, r));
     TRY(put_cost(r, "score_", get_cost(score, 0, "score_")));
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
-        TRY(advrob_report_put_str(r, texts[i], text_cell(score, 0, texts[i])));
+        const char *text = text_cell(score, 0, texts[i]);
+        if (*text != '\0') TRY(advrob_report_put_str(r, texts[i], text));
     }
     for (size_t i = 0; i < sizeof wholes / sizeof wholes[0]; i++) {
         if (advrob_report_get_f64(score, 0, wholes[i], &value) != ADVROB_OK) continue;
@@ -333,35 +312,58 @@ static int32_t keep(job *j, const point *p, const step *tuned, const advrob_repo
         if (advrob_report_get_f64(score, 0, numbers[i], &value) != ADVROB_OK) continue;
         TRY(advrob_report_put_f64(r, numbers[i], value));
     }
-    TRY(write_results(j));
 out:
     return status;
 }
 
+static void tell(job *j, const point *p, const advrob_report *score, const advrob_report *integers,
+                 double seconds) {
+    char what[128], left[32], shipped[64] = "";
+    describe_point(p, j->settings->repeats > 1, what, sizeof what);
+    progress_left(&j->progress, left, sizeof left);
+    if (integers != NULL) {
+        snprintf(shipped, sizeof shipped, "; in integers %.1f %%, %.1f %%",
+                 100 * number_cell(integers, 0, "clean_accuracy", 0),
+                 100 * number_cell(integers, 0, "pgd20_accuracy", 0));
+    }
+    progress_say(&j->progress, "%d/%d %s: clean %.1f %%, PGD-20 %.1f %%%s (%.0f s; %s left)",
+                 j->number, j->plan.count, what, 100 * number_cell(score, 0, "clean_accuracy", 0),
+                 100 * number_cell(score, 0, "pgd20_accuracy", 0), shipped, seconds, left);
+}
+
+/* Both rows of a quantized net are written at once: it is finished with both or with none. */
 int32_t run_point(job *j, int32_t index) {
     const point *p = &j->plan.points[index];
+    const bool quantized = strcmp(p->compression, "quant") == 0;
     step tuned = {.note = ""};
-    char name[128], what[128], left[32];
+    char name[128], refused[512] = "";
     advrob_model *model = NULL;
-    advrob_report *score = NULL;
+    advrob_engine *engine = NULL;
+    advrob_report *score = NULL, *integers = NULL;
     int32_t status = 0;
     double start = now();
     j->number = index + 1;
     name_point(p, name, sizeof name);
     TRY(make_model(j, p, &tuned, &model));
     TRY(save_model(j, name, model));
+    if (quantized) TRY(lower_net(j, name, model, &engine, refused, sizeof refused));
     TRY(advrob_report_create(j->ctx, &score));
-    TRY(evaluate(j, p, model, score));
-    TRY(measure(j, p, name, model, score));
+    TRY(evaluate(j, p, model, engine == NULL, score));
+    TRY(measure(j, name, model, quantized, score));
+    if (refused[0] != '\0') TRY(advrob_report_put_str(score, "refused", refused));
+    if (engine != NULL) {
+        TRY(advrob_report_create(j->ctx, &integers));
+        TRY(score_integers(j, p, name, model, engine, integers));
+    }
     TRY(classes_keep(j, name, score));
     TRY(keep(j, p, &tuned, score));
-    describe_point(p, j->settings->repeats > 1, what, sizeof what);
-    progress_left(&j->progress, left, sizeof left);
-    progress_say(&j->progress, "%d/%d %s: clean %.1f %%, PGD-20 %.1f %% (%.0f s; %s left)",
-                 j->number, j->plan.count, what, 100 * number_cell(score, 0, "clean_accuracy", 0),
-                 100 * number_cell(score, 0, "pgd20_accuracy", 0), now() - start, left);
+    if (integers != NULL) TRY(keep(j, p, &tuned, integers));
+    TRY(write_results(j));
+    tell(j, p, score, integers, now() - start);
 out:
+    advrob_report_destroy(integers);
     advrob_report_destroy(score);
+    advrob_engine_destroy(engine);
     advrob_model_destroy(model);
     return status;
 }

@@ -87,7 +87,9 @@ char *settings_text(const settings *s) {
              "quantize = %s\n"
              "calibration_images = %lld\n"
              "strong_attack = %s epsilon=%s%s%s\n"
+             "check = epsilon=%s%s%s\n"
              "test_images = %lld\n"
+             "integer_images = %lld\n"
              "strong_images = %lld\n"
              "latency_repeats = %d\n"
              "curve_epsilons = %s\n"
@@ -97,7 +99,8 @@ char *settings_text(const settings *s) {
              (long long)p->base_images[1], p->finetune, (long long)p->finetune_images, p->epsilon,
              s->clip, p->attack, p->epsilon, s->clip, score_attack, p->quantize,
              (long long)p->calibration_images, strong_attack, p->epsilon,
-             p->strong[0] != 0 ? " " : "", p->strong, (long long)p->test_images,
+             p->strong[0] != 0 ? " " : "", p->strong, p->epsilon, p->check[0] != 0 ? " " : "",
+             p->check, (long long)p->test_images, (long long)p->integer_images,
              (long long)p->strong_images, (int)p->latency_repeats, p->epsilons,
              (long long)p->curve_images);
     return text;

@@ -25,7 +25,9 @@ static bool same_level(const advrob_report *results, int32_t row, const point *p
 }
 
 static bool same_net(const advrob_report *results, int32_t row, const point *p) {
-    return strcmp(text_cell(results, row, "base"), base_names[p->base]) == 0 &&
+    const bool integers = strcmp(text_cell(results, row, "execution"), "integer") == 0;
+    return integers == p->integers &&
+           strcmp(text_cell(results, row, "base"), base_names[p->base]) == 0 &&
            strcmp(text_cell(results, row, "compression"), p->compression) == 0 &&
            same_level(results, row, p) && strcmp(text_cell(results, row, "order"), p->order) == 0 &&
            strcmp(text_cell(results, row, "finetune"), p->finetune) == 0;
@@ -78,6 +80,27 @@ summary strong_of(const job *j, const point *p) {
                      "autoattack_lite_high");
 }
 
+summary strong_shipped(const job *j, const point *p) {
+    summary own = strong_of(j, p);
+    const point integers = in_integers(p);
+    if (own.seeds > 0 || is_unreliable(j, &integers)) return own;
+    return strong_of(j, &integers);
+}
+
+point in_integers(const point *p) {
+    point q = *p;
+    q.integers = true;
+    return q;
+}
+
+bool is_unreliable(const job *j, const point *p) {
+    for (int32_t row = 0; row < advrob_report_rows(j->results); row++) {
+        if (!same_net(j->results, row, p)) continue;
+        if (strcmp(text_cell(j->results, row, "verdict"), "unreliable") == 0) return true;
+    }
+    return false;
+}
+
 /* The point of a row; its texts are the report's. */
 static point point_of(const advrob_report *results, int32_t row) {
     point p = {.base = strcmp(text_cell(results, row, "base"), base_names[1]) == 0,
@@ -95,6 +118,7 @@ static point point_of(const advrob_report *results, int32_t row) {
 
 int32_t finished_points(const job *j, point_list *out) {
     for (int32_t row = 0; row < advrob_report_rows(j->results); row++) {
+        if (strcmp(text_cell(j->results, row, "execution"), "integer") == 0) continue;
         int32_t status = add_point(out, point_of(j->results, row));
         if (status != 0) return status;
     }

@@ -9,7 +9,7 @@
 #define STRONG_PASSES 400
 
 double train_work(const job *j, const char *options, bool adversarial, int64_t images) {
-    double passes = 3; /* forward, and backward to inputs and weights */
+    double passes = j->train_passes;
     if (adversarial) passes += 2 * option_number(j->settings->preset->attack, "steps", 20);
     return passes * option_number(options, "epochs", 1) * (double)images;
 }
@@ -20,18 +20,31 @@ double attack_work(const char *attack, int64_t images) {
     return (1 + 0.55 * 2 * option_number(attack, "steps", 20)) * (double)images;
 }
 
-/* Latencies, with one thread too. Float nets only. */
-static double measure_work(const job *j, const point *p) {
+/* Latencies, with one thread too. */
+static double measure_work(const job *j) {
     double threads = advrob_context_threads(j->ctx);
-    if (strcmp(p->compression, "quant") == 0) return 0;
     return (1 + 64) * (1 + threads) * (1 + j->settings->preset->latency_repeats);
 }
 
-double score_work(const job *j, const point *p) {
+static double strong_work(const job *j) {
+    return STRONG_PASSES * (double)j->settings->preset->strong_images;
+}
+
+double score_work(const job *j, const point *p, bool strongly) {
+    double work = attack_work(score_attack, j->settings->preset->test_images);
+    if (strongly) work += strong_work(j);
+    if (strcmp(p->compression, "quant") != 0) work += measure_work(j);
+    return point_scale(p) * work;
+}
+
+/* A step of an attack is one pass of the engine and two of the simulation, for its gradient. The
+ * check attacks three times by gradient, and by search. */
+double integers_work(const job *j, const point *p) {
     const preset *set = j->settings->preset;
-    double strong = STRONG_PASSES * (double)set->strong_images;
-    return point_scale(p) *
-           (attack_work(score_attack, set->test_images) + strong + measure_work(j, p));
+    double steps = option_number(set->check, "steps", 50);
+    double check = 3 * 3 * steps + option_number(set->check, "queries", 1000);
+    return point_scale(p) * (1.4 * attack_work(score_attack, set->integer_images) + strong_work(j) +
+                             0.6 * check * (double)set->strong_images + measure_work(j));
 }
 
 double point_scale(const point *p) {
@@ -57,8 +70,10 @@ static bool shared_before(const job *j, int32_t index) {
 double point_work(const job *j, int32_t index) {
     const point *p = &j->plan.points[index];
     const preset *set = j->settings->preset;
-    double work = score_work(j, p);
+    bool quantized = strcmp(p->compression, "quant") == 0;
+    double work = score_work(j, p, !quantized);
     char name[128];
+    if (quantized) work += integers_work(j, p);
     if (strcmp(p->compression, "none") == 0) {
         name_base(p->base, p->seed, name, sizeof name);
         if (step_done(j, name, NULL)) return work;

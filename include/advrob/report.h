@@ -233,6 +233,11 @@ ADVROB_API int32_t advrob_report_add_table(advrob_report *report, const char *ti
                                            const char *columns);
 ADVROB_API int32_t advrob_report_add_table_row(advrob_report *report, const char *cells);
 
+/* The last table as a heat map: cells that begin with a number ("68.3 %"), but for those of the
+ * first column, have a background, from none at `low` to the strongest at `high`. Errors: E_INVALID
+ * (no table yet), E_RANGE (unless low < high, both finite). */
+ADVROB_API int32_t advrob_report_shade_table(advrob_report *report, double low, double high);
+
 /* Every point of every plot as CSV, whatever the path's ending: plot, series, label, x, y, low,
  * high. Whole or not at all. Errors: E_IO, E_NOMEM. */
 ADVROB_API int32_t advrob_report_write_plots(const advrob_report *report, const char *path);

@@ -71,6 +71,11 @@ int32_t advrob_report_add_table_row(advrob_report *report, const char *cells) {
     AR_API(report->ctx, ar_page_add_table_row(&report->page, cells));
 }
 
+int32_t advrob_report_shade_table(advrob_report *report, double low, double high) {
+    AR_API_PRESENT(report);
+    AR_API(report->ctx, ar_page_shade_table(&report->page, low, high));
+}
+
 int32_t advrob_report_write_plots(const advrob_report *report, const char *path) {
     AR_API_PRESENT(report);
     AR_API_PRESENT(path);

@@ -13,8 +13,9 @@ int32_t ar_stem_quads(const ar_engine_layer *layer) {
     const int32_t taps = layer->window.kernel[1], c = layer->in.c;
     if (layer->kind != AR_LAYER_GEMM || layer->input != 0 || layer->window.dilation[1] != 1)
         return 0;
-    const int32_t own = quads_of(taps * c);
-    return own < taps * quads_of(c) ? own : 0;
+    const int64_t own = ((int64_t)taps * c + 3) / 4, old = (int64_t)taps * quads_of(c);
+    const int64_t all = (int64_t)layer->in.h * layer->out.w; /* rows of windows */
+    return own < old && own <= INT32_MAX / (4 * AR_MAX_LANES) / all ? (int32_t)own : 0;
 }
 
 size_t ar_stem_bytes(const ar_engine_layer *layer) {

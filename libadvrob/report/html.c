@@ -60,6 +60,23 @@ static void put_cell(ar_buffer *buffer, const char *tag, ar_text cell, bool righ
     ar_buffer_add(buffer, "</%s>", tag);
 }
 
+/* A cell of a shaded table: where the number that it begins with lies between low and high. */
+static void put_shaded(ar_buffer *buffer, const ar_table *table, ar_text cell) {
+    size_t length = 0;
+    double value = 0;
+    while (length < cell.length && strchr("+-.0123456789", cell.at[length]) != NULL)
+        length++;
+    if (!ar_parse_f64(cell.at, length, &value)) {
+        put_cell(buffer, "td", cell, is_number(cell));
+        return;
+    }
+    double share = value / (table->high - table->low) - table->low / (table->high - table->low);
+    share = share < 0 ? 0 : share > 1 ? 1 : share;
+    ar_buffer_add(buffer, "<td class=\"number shade\" style=\"--shade:%.2f\">", share);
+    ar_html_text(buffer, cell.at, cell.length);
+    ar_buffer_add(buffer, "</td>");
+}
+
 static ar_text line_at(const char *text, int32_t index) {
     ar_lines lines = ar_lines_of(text);
     ar_text line = ar_lines_next(&lines);
@@ -144,14 +161,15 @@ out:
     return status;
 }
 
-static void open_table(ar_buffer *buffer) {
-    ar_buffer_add(buffer, "<div class=\"scroll\" tabindex=\"0\"><table>\n<thead><tr>");
+static void open_table(ar_buffer *buffer, const char *attributes) {
+    ar_buffer_add(buffer, "<div class=\"scroll\" tabindex=\"0\"><table%s>\n<thead><tr>",
+                  attributes);
 }
 
 static void put_table(const ar_table *table, ar_buffer *buffer) {
     ar_lines names = ar_lines_of(table->columns);
     put_element(buffer, "h3", table->title);
-    open_table(buffer);
+    open_table(buffer, table->shaded ? " class=\"shaded\"" : "");
     for (int32_t c = 0; c < table->column_count; c++)
         put_cell(buffer, "th", ar_lines_next(&names), is_number_column(table, c));
     ar_buffer_add(buffer, "</tr></thead>\n<tbody>\n");
@@ -160,7 +178,10 @@ static void put_table(const ar_table *table, ar_buffer *buffer) {
         ar_buffer_add(buffer, "<tr>");
         for (int32_t c = 0; c < table->column_count; c++) {
             ar_text cell = ar_lines_next(&cells);
-            put_cell(buffer, "td", cell, is_number(cell));
+            if (table->shaded && c > 0)
+                put_shaded(buffer, table, cell);
+            else
+                put_cell(buffer, "td", cell, is_number(cell));
         }
         ar_buffer_add(buffer, "</tr>\n");
     }
@@ -196,7 +217,7 @@ static void put_rows(const advrob_report *report, ar_buffer *buffer) {
     if (!any) return;
     ar_buffer_add(buffer, "<section>\n<h2>All figures</h2>\n<details><summary>%d row%s</summary>\n",
                   report->row_count, report->row_count == 1 ? "" : "s");
-    open_table(buffer);
+    open_table(buffer, "");
     for (int32_t c = 0; c < report->column_count; c++)
         if (!is_empty_column(report, c)) put_element(buffer, "th", report->columns[c]);
     ar_buffer_add(buffer, "</tr></thead>\n<tbody>\n");
@@ -217,7 +238,7 @@ static void put_settings(const advrob_report *report, ar_buffer *buffer) {
         if (strcmp(report->settings[i].key, "command") == 0) command = &report->settings[i].value;
     ar_buffer_add(buffer, "<section>\n<h2>Settings</h2>\n");
     if (report->setting_count > (command != NULL)) {
-        open_table(buffer);
+        open_table(buffer, "");
         ar_buffer_add(buffer, "<th>setting</th><th>value</th></tr></thead>\n<tbody>\n");
         for (int32_t i = 0; i < report->setting_count; i++) {
             if (&report->settings[i].value == command) continue;

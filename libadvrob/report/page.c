@@ -387,3 +387,17 @@ int32_t ar_page_add_table_row(ar_page *page, const char *cells) {
 out:
     return status;
 }
+
+int32_t ar_page_shade_table(ar_page *page, double low, double high) {
+    if (page->table == NULL)
+        return ar_error(ADVROB_E_INVALID,
+                        "shades of a table: no table yet; call advrob_report_add_table first");
+    if (!isfinite(low) || !isfinite(high) || !(low < high))
+        return ar_error(ADVROB_E_RANGE,
+                        "shades of a table from %g to %g, expected two numbers, the lower first",
+                        low, high);
+    page->table->shaded = true;
+    page->table->low = low;
+    page->table->high = high;
+    return ADVROB_OK;
+}

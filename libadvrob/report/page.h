@@ -60,6 +60,8 @@ typedef struct ar_table_row {
 typedef struct ar_table {
     const char *title, *columns;
     int32_t column_count;
+    bool shaded; /* numbers, from low to high */
+    double low, high;
     ar_table_row *first, *last;
 } ar_table;
 
@@ -99,6 +101,7 @@ int32_t ar_page_add_images(ar_page *page, const char *title, int64_t rows, int64
                            const char *captions);
 int32_t ar_page_add_table(ar_page *page, const char *title, const char *columns);
 int32_t ar_page_add_table_row(ar_page *page, const char *cells);
+int32_t ar_page_shade_table(ar_page *page, double low, double high);
 
 /* The drawing in its own units: an SVG scales, and at 380 pixels the font still has 11 of them. */
 enum { AR_PLOT_WIDTH = 480, AR_PLOT_FONT = 14 };

@@ -414,6 +414,7 @@ static void test_pages(void **state) {
     NO(advrob_report_add_table(report, "a", NULL));
     NO(advrob_report_add_table_row(NULL, "a"));
     NO(advrob_report_add_table_row(report, NULL));
+    NO(advrob_report_shade_table(NULL, 0, 1));
     NO(advrob_report_write_plots(NULL, "/"));
     NO(advrob_report_write_plots(report, NULL));
 }

@@ -418,6 +418,7 @@ static void fill_page(run *r, advrob_report *report) {
     CALL(r, advrob_report_add_images(report, "images", 2, 1, shape, images, "a\nb", "c\nd"));
     CALL(r, advrob_report_add_table(report, "table", "a\nb"));
     CALL(r, advrob_report_add_table_row(report, "1\n2"));
+    CALL(r, advrob_report_shade_table(report, 0, 2));
     CALL(r, advrob_report_add_row(report));
     CALL(r, advrob_report_put_f64(report, "share", 0.5));
     CALL(r, advrob_report_set_str(report, "command", "again"));

@@ -197,6 +197,7 @@ static void add_tables(void) {
         "class\nclean, before\nclean, after\nunder attack, before\nunder attack, after"));
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
         check(advrob_report_add_table_row(report, rows[i]));
+    check(advrob_report_shade_table(report, 0, 100));
     for (int32_t i = 0; i < 12; i++) {
         check(advrob_report_add_row(report));
         check(advrob_report_put_str(report, "model", i % 2 ? "pruned" : "quantized"));

@@ -485,6 +485,10 @@ static void refuse_all(advrob_report *r) {
             "captions");
     refused(advrob_report_add_table_row(r, "a"), ADVROB_E_INVALID, "1 lines, expected 2");
     refused(advrob_report_add_table_row(r, "a\nb\nc"), ADVROB_E_INVALID, "3 lines, expected 2");
+    refused(advrob_report_shade_table(r, 1, 1), ADVROB_E_RANGE, "from 1 to 1");
+    refused(advrob_report_shade_table(r, 1, -1), ADVROB_E_RANGE, "from 1 to -1");
+    refused(advrob_report_shade_table(r, 0, INFINITY), ADVROB_E_RANGE, "from 0 to inf");
+    refused(advrob_report_shade_table(r, NAN, 1), ADVROB_E_RANGE, "from nan to 1");
 }
 
 static void test_refused(void **state) {
@@ -496,6 +500,7 @@ static void test_refused(void **state) {
     refused(advrob_report_add_series(p.report, "s", 1, v, v, NULL, NULL, NULL), ADVROB_E_INVALID,
             "no plot yet");
     refused(advrob_report_add_table_row(p.report, "a"), ADVROB_E_INVALID, "no table yet");
+    refused(advrob_report_shade_table(p.report, 0, 1), ADVROB_E_INVALID, "no table yet");
     fill(p.report); /* its last plot has a log axis */
     char *before = write_page(&p);
     refuse_all(p.report);
@@ -505,6 +510,41 @@ static void test_refused(void **state) {
     free(after);
     close_place(&p);
     test_allocator_check(&allocator);
+}
+
+/* Shares of the way from 20 to 100: 60 is half of it; what lies outside is at an end, and names and
+ * texts have no shade. */
+static void test_shades(void **state) {
+    (void)state;
+    static const char *const wanted[] = {
+        "<table class=\"shaded\">",
+        "<td class=\"number\">60</td>",
+        "style=\"--shade:0.50\">60.0 %</td>",
+        "style=\"--shade:0.00\">-1</td>",
+        "style=\"--shade:1.00\">1000 of 2</td>",
+        "style=\"--shade:0.14\">31 &lt;</td>",
+        "<td>about 60</td>",
+        "<td></td>",
+        "<table>",
+        "<td class=\"number\">60.0 %</td>",
+    };
+    place p;
+    open_place(&p, NULL);
+    test_ok(advrob_report_add_table(p.report, "shaded", "name\na\nb"));
+    test_ok(advrob_report_shade_table(p.report, 20, 100));
+    test_ok(advrob_report_add_table_row(p.report, "60\n60.0 %\n-1"));
+    test_ok(advrob_report_add_table_row(p.report, "x\n1000 of 2\n31 <"));
+    test_ok(advrob_report_add_table_row(p.report, "y\nabout 60\n"));
+    test_ok(advrob_report_add_table(p.report, "plain", "name\na"));
+    test_ok(advrob_report_add_table_row(p.report, "x\n60.0 %"));
+    char *page = write_page(&p);
+    const char *at = page;
+    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
+        at = strstr(at, wanted[i]);
+        if (at == NULL) fail_msg("the page lacks %s, or not in this order", wanted[i]);
+    }
+    free(page);
+    close_place(&p);
 }
 
 /* An axis end that is NaN is one that was not given. */
@@ -585,11 +625,11 @@ static void test_failing_files(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_structure),     cmocka_unit_test(test_empty),
-        cmocka_unit_test(test_escaping),      cmocka_unit_test(test_values),
-        cmocka_unit_test(test_odd_series),    cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_not_given),     cmocka_unit_test(test_listing),
-        cmocka_unit_test(test_failing_files),
+        cmocka_unit_test(test_structure),  cmocka_unit_test(test_empty),
+        cmocka_unit_test(test_escaping),   cmocka_unit_test(test_values),
+        cmocka_unit_test(test_odd_series), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_shades),     cmocka_unit_test(test_not_given),
+        cmocka_unit_test(test_listing),    cmocka_unit_test(test_failing_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
