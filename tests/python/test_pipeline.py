@@ -249,7 +249,7 @@ class Objects(Folder):
         report.add_series('s', [0, 1, 2], [0.1, np.nan, 0.3], style='both')
         report.add_series('bars', [0, 1], [0.1, 0.2], low=[0, 0.1], high=[0.2, 0.3])
         report.add_images('Images', noise(6, (1, 8, 8)).reshape(2, 3, 1, 8, 8), ['r0', 'r1'], list('abcdef'))
-        report.add_table('Table', ['net', 'share'], [['a', '50 %'], ['b', 0.25]])
+        report.add_table('Table', ['net', 'share'], [['a', '50 %'], ['b', 0.25]], shade=(0, 100))
         report.set_title('Another title')
         report.add_figure('50 %', 'of something')
         report.save(self.folder / 'page.html')

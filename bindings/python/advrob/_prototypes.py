@@ -179,6 +179,7 @@ FUNCTIONS: Dict[str, Tuple[Any, Tuple[Any, ...]]] = {
         c_char_p, c_char_p)),
     'advrob_report_add_table': (c_int32, (c_void_p, c_char_p, c_char_p)),
     'advrob_report_add_table_row': (c_int32, (c_void_p, c_char_p)),
+    'advrob_report_shade_table': (c_int32, (c_void_p, c_double, c_double)),
     'advrob_report_write_plots': (c_int32, (c_void_p, c_char_p)),
     'advrob_status_name': (c_char_p, (c_int32,)),
     'advrob_status_text': (c_char_p, (c_int32,)),

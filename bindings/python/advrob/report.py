@@ -208,13 +208,17 @@ class Report(Handle):
         library.advrob_report_add_images(self, text_bytes(title, 'title'), x.shape[0], x.shape[1],
                                          shape, address(x), names, texts)
 
-    def add_table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """A table."""
+    def add_table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]],
+                  shade: Optional[Tuple[float, float]] = None) -> None:
+        """A table. `shade`: a heat map, from no colour at its first number to the strongest at its
+        second."""
         library.advrob_report_add_table(self, text_bytes(title, 'title'),
                                         text_bytes('\n'.join(columns), 'columns'))
         for row in rows:
             cells = '\n'.join(str(cell) for cell in row)
             library.advrob_report_add_table_row(self, text_bytes(cells, 'cells'))
+        if shade is not None:
+            library.advrob_report_shade_table(self, float(shade[0]), float(shade[1]))
 
     def __repr__(self) -> str:
         return f'Report({len(self)} rows)'
