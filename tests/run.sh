@@ -12,7 +12,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 packages=(gcc g++ meson ninja-build pkg-config libcmocka-dev libopenblas-dev libgfortran-12-dev zlib1g-dev
-          dataset-fashion-mnist python3 python3-pil binutils locales)
+          dataset-fashion-mnist python3 python3-numpy python3-pil binutils locales)
 c_suites=(unit kernel op golden io conformance oom fuzz)
 
 missing=()

@@ -1,0 +1,6 @@
+"""python -m advrob"""
+import sys
+
+from .cli import main
+
+sys.exit(main())
