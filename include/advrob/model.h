@@ -84,6 +84,10 @@ ADVROB_API void advrob_model_destroy(advrob_model *model);
 
 /* shape: [3] = channels, height, width of the input. */
 ADVROB_API int32_t advrob_model_input_shape(const advrob_model *model, int32_t *shape);
+/* The box of pixels and how much of one is 1 of an attack's epsilon, by channel: [channels] each,
+ * any may be NULL. Byte k of an 8-bit image is the pixel low + k / 255 * (high - low). */
+ADVROB_API int32_t advrob_model_box(const advrob_model *model, double *low, double *high,
+                                    double *unit);
 ADVROB_API int32_t advrob_model_classes(const advrob_model *model);
 
 /* Size: trained parameters (running statistics and border biases are none), multiply-adds of one

@@ -39,6 +39,10 @@ ADVROB_API int32_t advrob_target_from_callbacks(advrob_context *ctx, int32_t cha
 ADVROB_API int32_t advrob_target_set_box(advrob_target *target, const double *low,
                                          const double *high, const double *unit);
 
+/* What it is: [channels] each, any may be NULL. */
+ADVROB_API int32_t advrob_target_box(const advrob_target *target, double *low, double *high,
+                                     double *unit);
+
 /* Images under attack hold only values low + k / steps * (high - low), k from 0 to `steps`, of each
  * channel: 255 for what is stored as 8 bits, so that an adversarial image stays one as a file.
  * Every iterate of every attack keeps to it. Pixels of the image itself that lie beside the lattice

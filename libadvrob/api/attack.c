@@ -1,4 +1,6 @@
 /* Targets and attacks. */
+#include <string.h>
+
 #include "api.h"
 
 int32_t advrob_target_from_model(advrob_model *model, advrob_target **out) {
@@ -46,6 +48,15 @@ int32_t advrob_target_shape(const advrob_target *target, int32_t *shape) {
     shape[0] = target->shape.c;
     shape[1] = target->shape.h;
     shape[2] = target->shape.w;
+    return ADVROB_OK;
+}
+
+int32_t advrob_target_box(const advrob_target *target, double *low, double *high, double *unit) {
+    AR_API_PRESENT(target);
+    const size_t bytes = sizeof(double) * (size_t)target->shape.c;
+    if (low != NULL) memcpy(low, target->low, bytes);
+    if (high != NULL) memcpy(high, target->high, bytes);
+    if (unit != NULL) memcpy(unit, target->unit, bytes);
     return ADVROB_OK;
 }
 

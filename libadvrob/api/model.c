@@ -105,6 +105,15 @@ int32_t advrob_model_input_shape(const advrob_model *model, int32_t *shape) {
     return ADVROB_OK;
 }
 
+int32_t advrob_model_box(const advrob_model *model, double *low, double *high, double *unit) {
+    AR_API_PRESENT(model);
+    const size_t bytes = sizeof(double) * (size_t)model->nodes[0].shape.c;
+    if (low != NULL) memcpy(low, model->low, bytes);
+    if (high != NULL) memcpy(high, model->high, bytes);
+    if (unit != NULL) memcpy(unit, model->unit, bytes);
+    return ADVROB_OK;
+}
+
 int32_t advrob_model_classes(const advrob_model *model) {
     return model == NULL ? 0 : ar_model_classes(model);
 }

@@ -185,6 +185,8 @@ static void test_models(void **state) {
     RUNS(advrob_model_destroy(NULL));
     NO(advrob_model_input_shape(NULL, shape));
     NO(advrob_model_input_shape(model, NULL));
+    NO(advrob_model_box(NULL, NULL, NULL, NULL));
+    assert_int_equal(advrob_model_box(model, NULL, NULL, NULL), ADVROB_OK);
     ZERO(advrob_model_classes(NULL));
     ZERO(advrob_model_parameter_total(NULL));
     ZERO(advrob_model_macs(NULL));
@@ -261,6 +263,8 @@ static void test_targets(void **state) {
     RUNS(advrob_target_destroy(NULL));
     NO(advrob_target_shape(NULL, shape));
     NO(advrob_target_shape(target, NULL));
+    NO(advrob_target_box(NULL, NULL, NULL, NULL));
+    assert_int_equal(advrob_target_box(target, NULL, NULL, NULL), ADVROB_OK);
     ZERO(advrob_target_classes(NULL));
     NO(advrob_target_forward(NULL, 1, x, logits));
     NO(advrob_target_forward(target, 1, NULL, logits));

@@ -53,6 +53,17 @@ class Arrays(unittest.TestCase):
             self.assertIs(advrob.as_images(array), array)
         self.assertIs(arrays.pixels(self.x), self.x)
 
+    def test_bytes_of_a_box(self):
+        low, high = -0.5, 2.5
+        model = advrob.Model.build('tiny', seed=1, low=low, high=high)
+        x = np.random.default_rng(5).integers(0, 256, (4, *model.shape)).astype(np.uint8)
+        floats = (low + x / 255 * (high - low)).astype(np.float32)
+        self.assertTrue((model(x) == model(floats)).all())
+        self.assertTrue((model.node_output('input', x) == model.node_output('input', floats)).all())
+        target = advrob.Target.from_model(model)
+        self.assertTrue((target(x) == target(floats)).all())
+        self.assertFalse((self.model(x) == self.model(floats)).all())
+
     def test_dlpack(self):
         for i, (a, b) in enumerate(zip(self.calls(self.x, self.y), self.calls(Exporter(self.x), self.y))):
             ours, theirs = a(), b()

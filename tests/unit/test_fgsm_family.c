@@ -240,7 +240,12 @@ static void test_units(void **state) {
     int32_t y[N];
     advrob_target *pixels = open_target(ctx, &m, 0, 1);
     advrob_target *other = open_target(ctx, &normalised, 0, 1);
+    double box[3][CHANNELS];
     test_ok(advrob_target_set_box(other, low, high, unit));
+    test_ok(advrob_target_box(other, box[0], box[1], box[2]));
+    assert_memory_equal(box[0], low, sizeof low);
+    assert_memory_equal(box[1], high, sizeof high);
+    assert_memory_equal(box[2], unit, sizeof unit);
     for (int32_t k = 0; k < m.classes; k++)
         for (int32_t p = 0; p < PIXELS; p++) {
             int32_t c = p / (PIXELS / CHANNELS);

@@ -63,10 +63,26 @@ def images(x: Any, name: str = 'x', shape: Optional[Tuple[int, ...]] = None) -> 
     return array
 
 
-def pixels(x: Any, name: str = 'x', shape: Optional[Tuple[int, ...]] = None) -> FloatArray:
-    """The same as float32: bytes k become k / 255."""
+def box_of(function: Any, handle: Any, channels: int) -> Optional[Tuple[DoubleArray, DoubleArray]]:
+    """Lowest and highest pixel of each channel, from a getter of the library; None: 0 and 1."""
+    low, high = np.empty(channels), np.empty(channels)
+    function(handle, address(low), address(high), None)
+    return None if (low == 0).all() and (high == 1).all() else (low, high)
+
+
+def pixels(x: Any, name: str = 'x', shape: Optional[Tuple[int, ...]] = None,
+           box: Optional[Tuple[DoubleArray, DoubleArray]] = None) -> FloatArray:
+    """The same as float32: bytes k become k / 255, or of a box, the lowest and highest pixel of each
+    channel, low + k / 255 * (high - low)."""
     array = images(x, name, shape)
-    return array if array.dtype == F32 else PIXELS[array]
+    if array.dtype == F32:
+        return array
+    if box is None:
+        return PIXELS[array]
+    low, high = (bound[:, np.newaxis] for bound in box)
+    tables = (low + np.arange(256) / 255 * (high - low)).astype(F32)
+    converted: FloatArray = tables[np.arange(array.shape[1])[:, np.newaxis, np.newaxis], array]
+    return converted
 
 
 def labels(y: Any, n: int, name: str = 'y') -> IntArray:

@@ -9,7 +9,7 @@ import numpy as np
 from . import _prototypes
 from ._library import (Handle, digest_of, library, loaded, made, path_bytes, saved, shape_of,
                        text_bytes)
-from .arrays import AnyArray, FloatArray, IntArray, address, pixels
+from .arrays import AnyArray, FloatArray, IntArray, address, box_of, pixels
 from .context import Context, current
 from .interrupt import guarded
 from .options import Options
@@ -80,8 +80,9 @@ class Model(Handle):
     model = advrob.Model.load("net.safetensors")
     logits = model(x)
 
-    Inputs are pixels [n, c, h, w], float32 or uint8 (k is the pixel k / 255). Several threads may
-    run one model; whoever changes it must be alone. Pickles, and copies by copy.deepcopy."""
+    Inputs are pixels [n, c, h, w], float32 or uint8 (k is the pixel low + k / 255 * (high - low)).
+    Several threads may run one model; whoever changes it must be alone. Pickles, and copies by
+    copy.deepcopy."""
 
     _destroy = library.advrob_model_destroy
     _summary_lock = threading.Lock()
@@ -90,6 +91,7 @@ class Model(Handle):
         super().__init__(address)
         self.context = context
         self._shape = shape_of(library.advrob_model_input_shape, self)
+        self._box = box_of(library.advrob_model_box, self, self._shape[0])
         self._classes = int(library.advrob_model_classes(self))
         self._macs = int(library.advrob_model_macs(self))
 
@@ -186,7 +188,7 @@ class Model(Handle):
 
     def __call__(self, x: Any) -> FloatArray:
         """Logits [n, classes] of images x [n, c, h, w]."""
-        x = pixels(x, 'x', self._shape)
+        x = pixels(x, 'x', self._shape, self._box)
         n = len(x)
         logits = np.empty((n, self._classes), np.float32)
         if n * self._macs < SHORT:
@@ -203,7 +205,7 @@ class Model(Handle):
 
     def node_output(self, name: str, x: Any) -> FloatArray:
         """What the node `name` gives for x: [n, channels, height, width]."""
-        x = pixels(x, 'x', self._shape)
+        x = pixels(x, 'x', self._shape, self._box)
         with guarded(self.context):
             tensor = made(library.advrob_model_node_output, self, text_bytes(name, 'name'), len(x),
                           address(x))

@@ -7,7 +7,7 @@ import numpy as np
 
 from . import _prototypes
 from ._library import Handle, expect, library, made, shape_of, text_bytes
-from .arrays import AnyArray, FloatArray, address, doubles, foreign, labels, pixels
+from .arrays import AnyArray, FloatArray, address, box_of, doubles, foreign, images, labels, pixels
 from .context import Context, current
 from .engine import Engine
 from .interrupt import caught, guarded
@@ -96,9 +96,9 @@ class Target(Handle):
 
     def fit(self, x: Any) -> FloatArray:
         """Images x as this target takes them: float32 [n, c, h, w]."""
-        x = pixels(x)
-        self.bind(x.shape[1:])
-        return pixels(x, 'x', self.shape)
+        self.bind(images(x).shape[1:])
+        shape = self.shape
+        return pixels(x, 'x', shape, box_of(library.advrob_target_box, self, shape[0]))
 
     def __call__(self, x: Any) -> FloatArray:
         """Logits [n, classes] of images x [n, c, h, w]."""
