@@ -191,10 +191,11 @@ int32_t ar_engine_check_sums(const advrob_engine *engine, const ar_engine_layer 
     return ADVROB_OK;
 }
 
-/* By the rule of the slot that makes codes from floats. */
+/* By the rule of the slot that makes codes from floats, up to the input's largest. */
 static int32_t prepare_bytes(advrob_engine *engine) {
     int32_t status = ADVROB_OK;
     const int32_t channels = engine->shape.c;
+    const uint8_t high = (uint8_t)engine->values[0].high;
     AR_TRY(take(engine, (size_t)channels, 256, &engine->byte_codes));
     for (int32_t c = 0; c < channels; c++)
         for (int32_t k = 0; k < 256; k++) {
@@ -203,7 +204,7 @@ static int32_t prepare_bytes(advrob_engine *engine) {
             uint8_t tile[4 * AR_MAX_LANES];
             engine->ctx->kernels->qload(8, 1, 1, 1, &x, engine->input_scale + c,
                                         engine->input_zero + c, tile);
-            engine->byte_codes[c * 256 + k] = tile[0];
+            engine->byte_codes[c * 256 + k] = tile[0] < high ? tile[0] : high;
         }
 out:
     return status;

@@ -199,7 +199,7 @@ static void run_layers(const advrob_engine *engine, ar_engine_room *room, int32_
         ar_engine_run_layer(engine, room, i, lanes);
 }
 
-/* An input of fewer than 8 bits has fewer codes than the slot, and the tables of bytes, make. */
+/* An input of fewer than 8 bits has fewer codes than the slot makes. */
 static void limit_codes(const advrob_engine *engine, ar_engine_room *room, int32_t lanes) {
     const ar_engine_value *input = &engine->values[0];
     const uint8_t high = (uint8_t)input->high;
@@ -248,7 +248,6 @@ static int32_t run_piece(void *arg, int64_t piece, int32_t worker) {
     if (status < 0) return status;
     if (job->bytes != NULL) {
         load_bytes(job->engine, room, job->tile, count, job->bytes + at);
-        limit_codes(job->engine, room, job->tile);
         run_layers(job->engine, room, job->tile);
         store_logits(job->engine, room, job->tile, count, logits);
     } else {
