@@ -30,18 +30,22 @@ static inline advrob_options *options(const char *text) {
     return o;
 }
 
-/* The first `count` images (0: all) of the split "train" or "test". The files of MNIST and of
- * Fashion-MNIST have the same form. */
-static inline advrob_dataset *open_data(advrob_context *ctx, const char *dir, const char *split,
-                                        int64_t count) {
+/* The first `count` images (0: all) of the split "train" or "test" of the dataset `name`. */
+static inline advrob_dataset *open_dataset(advrob_context *ctx, const char *name, const char *dir,
+                                           const char *split, int64_t count) {
     advrob_dataset *data;
     advrob_options *o = options("");
     must(advrob_options_set_str(o, "split", split));
     must(advrob_options_set_i64(o, "limit", count));
-    must(advrob_dataset_open(ctx, strstr(dir, "fashion") ? "fashion-mnist" : "mnist", dir, o,
-                             &data));
+    must(advrob_dataset_open(ctx, name, dir, o, &data));
     advrob_options_destroy(o);
     return data;
+}
+
+/* The same of MNIST or Fashion-MNIST, whose files have the same form. */
+static inline advrob_dataset *open_data(advrob_context *ctx, const char *dir, const char *split,
+                                        int64_t count) {
+    return open_dataset(ctx, strstr(dir, "fashion") ? "fashion-mnist" : "mnist", dir, split, count);
 }
 
 /* Trains or fine-tunes `model` by the method `name`. */

@@ -28,15 +28,6 @@ static double seconds(void) {
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-static advrob_dataset *open_images(const char *folder, const char *split) {
-    advrob_dataset *data = NULL;
-    advrob_options *o = options("");
-    must(advrob_options_set_str(o, "split", split));
-    must(advrob_dataset_open(ctx, "cifar10", folder, o, &data));
-    advrob_options_destroy(o);
-    return data;
-}
-
 static float *room_for(const images *set) {
     float *logits = malloc(sizeof(float) * (size_t)(set->n * CLASSES));
     if (logits == NULL) exit(1);
@@ -165,7 +156,8 @@ int main(int argc, char **argv) {
     must(advrob_options_set_str(o, "weights", argv[2]));
     must(advrob_model_build(ctx, argv[1], o, &model));
     advrob_options_destroy(o);
-    advrob_dataset *train = open_images(argv[3], "train"), *test = open_images(argv[3], "test");
+    advrob_dataset *train = open_dataset(ctx, "cifar10", argv[3], "train", 0),
+                   *test = open_dataset(ctx, "cifar10", argv[3], "test", 0);
     images sets[2] = {read_images(train, 5000, model), read_images(test, 10000, model)};
     printf("%-72s  %20s  %20s\n%-72s  %6s %6s %6s  %6s %6s %6s\n", "", "training images",
            "test images", "", "right", "alike", "dB", "right", "alike", "dB");

@@ -88,18 +88,15 @@ static double score(advrob_target *target, const advrob_dataset *data, const cha
 static bool check(const struct net *net, const char *models, const char *folder) {
     char path[1024];
     double clean, standard_seconds, lite_seconds;
-    advrob_dataset *data = NULL;
+    advrob_dataset *data = open_dataset(ctx, net->dataset, folder, "test", net->images);
     advrob_target *target = NULL;
     advrob_model *model = NULL;
     if (strcmp(net->dataset, "cifar10") == 0)
         model = build_2b();
     else
         must(advrob_model_build(ctx, "conv_small", NULL, &model));
-    advrob_options *o = options("split=test");
     snprintf(path, sizeof path, "%s/%s.safetensors", models, net->name);
     must(advrob_model_load_weights(model, path));
-    must(advrob_options_set_i64(o, "limit", net->images));
-    must(advrob_dataset_open(ctx, net->dataset, folder, o, &data));
     must(advrob_target_from_model(model, &target));
     double lite = score(target, data, "autoattack_lite", net->epsilon, &clean, &lite_seconds);
     double standard = score(target, data, "autoattack", net->epsilon, &clean, &standard_seconds);
@@ -112,7 +109,6 @@ static bool check(const struct net *net, const char *models, const char *folder)
     fflush(stdout);
     advrob_target_destroy(target);
     advrob_dataset_destroy(data);
-    advrob_options_destroy(o);
     advrob_model_destroy(model);
     return good;
 }

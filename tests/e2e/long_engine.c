@@ -155,15 +155,10 @@ static void check_eight_layer_conv(const char *folder) {
 /* A CIFAR-10 net in 7 and 8 bits against itself on `count` images (0: all). */
 static void check_cifar10(const char *net, const char *weights, const char *folder, int64_t count,
                           bool trained) {
-    advrob_dataset *images, *test, *calibration;
+    advrob_dataset *images = open_dataset(ctx, "cifar10", folder, "train", 0), *calibration;
+    advrob_dataset *test = open_dataset(ctx, "cifar10", folder, "test", count);
     advrob_model *model;
-    advrob_options *o = options("split=train");
-    must(advrob_dataset_open(ctx, "cifar10", folder, o, &images));
-    must(advrob_options_set_str(o, "split", "test"));
-    must(advrob_options_set_i64(o, "limit", count));
-    must(advrob_dataset_open(ctx, "cifar10", folder, o, &test));
-    advrob_options_destroy(o);
-    o = options(trained ? "" : "seed=1");
+    advrob_options *o = options(trained ? "" : "seed=1");
     if (trained) must(advrob_options_set_str(o, "weights", weights));
     must(advrob_model_build(ctx, net, o, &model));
     advrob_options_destroy(o);

@@ -10,15 +10,6 @@
 
 static advrob_context *ctx;
 
-static advrob_dataset *open_images(const char *folder, const char *split) {
-    advrob_dataset *data = NULL;
-    advrob_options *o = options("");
-    must(advrob_options_set_str(o, "split", split));
-    must(advrob_dataset_open(ctx, "cifar10", folder, o, &data));
-    advrob_options_destroy(o);
-    return data;
-}
-
 /* Accuracy on the images, clean and under PGD-20. */
 static void score(const char *what, advrob_model *model, const advrob_dataset *data, double *clean,
                   double *robust) {
@@ -58,7 +49,8 @@ int main(int argc, char **argv) {
     if (argc < 3) return 2;
     const char *epochs = argc > 3 ? argv[3] : "3";
     must(advrob_context_create(NULL, &ctx));
-    advrob_dataset *images = open_images(argv[2], "train"), *test = open_images(argv[2], "test");
+    advrob_dataset *images = open_dataset(ctx, "cifar10", argv[2], "train", 0),
+                   *test = open_dataset(ctx, "cifar10", argv[2], "test", 0);
     advrob_model *whole = NULL, *small = NULL;
     advrob_options *o = options("");
     must(advrob_options_set_str(o, "weights", argv[1]));

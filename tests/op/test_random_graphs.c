@@ -10,6 +10,7 @@
 
 #include "io/io.h"
 #include "model/program.h"
+#include "support/generator.h"
 #include "support/golden.h"
 #include "support/prune.h"
 
@@ -26,27 +27,6 @@ typedef struct tally {
 static tally seen;
 
 /* ---- the generator ---- */
-
-typedef struct generator {
-    advrob_model *model;
-    ar_rng rng;
-} generator;
-
-static int32_t below(generator *g, int32_t n) {
-    return (int32_t)ar_rng_below(&g->rng, (uint32_t)n);
-}
-
-static int32_t add(generator *g, const char *op, int32_t a, int32_t b, const ar_attributes *at) {
-    char name[16];
-    int32_t inputs[AR_MAX_INPUTS] = {a, b}, out = 0;
-    snprintf(name, sizeof name, "n%d", g->model->node_count);
-    test_ok(ar_model_add(g->model, op, name, inputs, at, &out));
-    return out;
-}
-
-static ar_shape shape_of(const generator *g, int32_t node) {
-    return g->model->nodes[node].shape;
-}
 
 /* An earlier value, the latest ones more often. */
 static int32_t pick(generator *g) {

@@ -22,9 +22,7 @@ typedef struct scene {
 
 static inline advrob_context *open_context(test_allocator *allocator, int32_t threads,
                                            int32_t level) {
-    advrob_context *ctx = test_context_at(allocator, threads, ar_kernels_get(level, false));
-    ctx->integers = &ar_engine_integers;
-    return ctx;
+    return test_context_at(allocator, threads, ar_kernels_get(level, false));
 }
 
 /* A net with random parameters that are not tiny, so that its logits differ. */

@@ -2,15 +2,11 @@
 #ifndef TEST_QUANTIZED_H
 #define TEST_QUANTIZED_H
 
-#include "engine/lower.h"
 #include "model/program.h"
 #include "support/images.h"
 
 static inline advrob_context *test_quant_context(test_allocator *allocator, int32_t threads) {
-    advrob_context *ctx =
-        test_context_at(allocator, threads, ar_kernels_get(ar_cpu_detect(), false));
-    ctx->integers = &ar_engine_integers;
-    return ctx;
+    return test_context_at(allocator, threads, ar_kernels_get(ar_cpu_detect(), false));
 }
 
 static inline advrob_model *test_quant_net(advrob_context *ctx, const char *name) {

@@ -6,6 +6,7 @@
 #include <advrob/advrob.h>
 
 #include "engine/lower.h"
+#include "support/generator.h"
 #include "support/golden.h"
 
 #include "support/images.h"
@@ -14,27 +15,6 @@
 enum { GRAPHS = TEST_SANITIZED ? 12 : 80, IMAGES = 24, CLASSES = 6 };
 
 static struct { int32_t means, joins, sums, alike, logits; } seen;
-
-typedef struct generator {
-    advrob_model *model;
-    ar_rng rng;
-} generator;
-
-static int32_t below(generator *g, int32_t n) {
-    return (int32_t)ar_rng_below(&g->rng, (uint32_t)n);
-}
-
-static int32_t add(generator *g, const char *op, int32_t a, int32_t b, const ar_attributes *at) {
-    char name[16];
-    int32_t inputs[AR_MAX_INPUTS] = {a, b}, out = 0;
-    snprintf(name, sizeof name, "n%d", g->model->node_count);
-    test_ok(ar_model_add(g->model, op, name, inputs, at, &out));
-    return out;
-}
-
-static ar_shape shape_of(const generator *g, int32_t node) {
-    return g->model->nodes[node].shape;
-}
 
 static int32_t add_conv(generator *g, int32_t from, int32_t outputs) {
     const int32_t kernel = 1 + 2 * below(g, 2);
@@ -192,7 +172,6 @@ static void test_graphs(void **state) {
     static test_allocator allocator;
     char folder[256], path[300];
     advrob_context *ctx = test_context_at(&allocator, 2, ar_kernels_get(ar_cpu_detect(), false));
-    ctx->integers = &ar_engine_integers;
     test_folder_make(folder, sizeof folder);
     snprintf(path, sizeof path, "%s/engine.advrob", folder);
     for (int32_t i = 0; i < GRAPHS; i++)
