@@ -3,8 +3,8 @@
 #ifndef TEST_ENGINE_SCENE_H
 #define TEST_ENGINE_SCENE_H
 
-#include "engine/lower.h"
 #include "support/golden.h"
+#include "support/integers.h"
 
 #include "support/images.h"
 #include "support/options.h"
@@ -22,7 +22,7 @@ typedef struct scene {
 
 static inline advrob_context *open_context(test_allocator *allocator, int32_t threads,
                                            int32_t level) {
-    return test_context_at(allocator, threads, ar_kernels_get(level, false));
+    return test_context_with_integers(allocator, threads, level);
 }
 
 /* A net with random parameters that are not tiny, so that its logits differ. */

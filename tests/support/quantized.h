@@ -4,9 +4,10 @@
 
 #include "model/program.h"
 #include "support/images.h"
+#include "support/integers.h"
 
 static inline advrob_context *test_quant_context(test_allocator *allocator, int32_t threads) {
-    return test_context_at(allocator, threads, ar_kernels_get(ar_cpu_detect(), false));
+    return test_context_with_integers(allocator, threads, ar_cpu_detect());
 }
 
 static inline advrob_model *test_quant_net(advrob_context *ctx, const char *name) {

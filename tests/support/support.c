@@ -1,8 +1,6 @@
 /* What the C tests share; see support.h. */
 #include "support.h"
 
-#include "engine/lower.h"
-
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -88,7 +86,6 @@ advrob_context *test_context_at(test_allocator *allocator, int32_t threads,
                                 const struct ar_kernels *kernels) {
     advrob_context *ctx = test_context_with(allocator, threads);
     ctx->kernels = kernels;
-    ctx->integers = &ar_engine_integers;
     return ctx;
 }
 

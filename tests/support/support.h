@@ -49,8 +49,7 @@ void test_allocator_check(test_allocator *allocator);
 /* A context with `threads` threads and seed 1; the test fails if it cannot be made. */
 advrob_context *test_context(int32_t threads);
 advrob_context *test_context_with(test_allocator *allocator, int32_t threads);
-/* The same with a kernel table of the caller's choice, and the integers that every context of the
- * api has. */
+/* The same with a kernel table of the caller's choice. */
 advrob_context *test_context_at(test_allocator *allocator, int32_t threads,
                                 const struct ar_kernels *kernels);
 /* The same, but gives the status back. */

@@ -5,11 +5,11 @@
 
 #include <advrob/advrob.h>
 
-#include "engine/lower.h"
 #include "support/generator.h"
 #include "support/golden.h"
 
 #include "support/images.h"
+#include "support/integers.h"
 #include "support/options.h"
 
 enum { GRAPHS = TEST_SANITIZED ? 12 : 80, IMAGES = 24, CLASSES = 6 };
@@ -171,7 +171,7 @@ static void test_graphs(void **state) {
     (void)state;
     static test_allocator allocator;
     char folder[256], path[300];
-    advrob_context *ctx = test_context_at(&allocator, 2, ar_kernels_get(ar_cpu_detect(), false));
+    advrob_context *ctx = test_context_with_integers(&allocator, 2, ar_cpu_detect());
     test_folder_make(folder, sizeof folder);
     snprintf(path, sizeof path, "%s/engine.advrob", folder);
     for (int32_t i = 0; i < GRAPHS; i++)
